@@ -1,0 +1,106 @@
+import type { Command } from 'commander';
+import { jetstreamManager, JetStreamApiError, type NatsConnection } from '../../pipeline/clients/nats.ts';
+import { closeRedis, connectRedis } from '../../pipeline/clients/redis.ts';
+import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
+import { pause } from '../../pipeline/runtime/backoff.ts';
+import { messageOf } from '../../pipeline/runtime/errors.ts';
+import { silentLogger } from '../../pipeline/runtime/logging.ts';
+import { configOf, type Cli } from '../cli.ts';
+import { locate, unreachable, withNats, withPostgres, type Located } from '../connections.ts';
+import { Ended } from '../failure.ts';
+import { logStatus, problemsOf, processorStatus, slotStatus, type Status } from '../status.ts';
+import { statusText } from '../status-text.ts';
+import { verb } from '../verb.ts';
+
+interface StatusOptions {
+  readonly json?: boolean;
+  readonly watch?: boolean;
+  readonly data?: string;
+}
+
+type Target = Located<'databaseUrl' | 'natsUrl' | 'redisUrl'>;
+
+const deadLetterStream = 'DEADLETTERS';
+const streamNotFound = 10059;
+const watchMs = 1_000;
+const clearScreen = '\u001b[H\u001b[2J';
+
+/** `headwater status` */
+export function statusCommand(cli: Cli): Command {
+  return verb(cli, 'status', 'Show the log, the slot, each processor and the dead letters. Exits 1 when something is unhealthy, and says what.', [
+    ['status', 'now'],
+    ['status --watch', 'again each second, until Ctrl-C'],
+    ['status --json', 'for scripts and monitoring'],
+  ])
+    .option('--json', 'print a JSON object (with --watch: a line each second)')
+    .option('--watch', 'refresh each second')
+    .dataOption()
+    .action((options: StatusOptions) => show(cli, options));
+}
+
+async function show(cli: Cli, options: StatusOptions): Promise<void> {
+  const config = await locate(configOf(cli, { data: options.data }), 'databaseUrl', 'natsUrl', 'redisUrl');
+  for (;;) {
+    const status = await collect(config);
+    const text = options.json ? JSON.stringify(status) : statusText(status, cli.out);
+    await cli.out.line(options.watch && !options.json && cli.out.terminal ? clearScreen + text : text);
+    if (!options.watch && !status.healthy) throw new Ended(1);
+    if (options.watch) await pause(watchMs, cli.signal);
+    if (!options.watch || cli.signal.aborted) return;
+  }
+}
+
+/** Asks all three servers; one that does not answer is a problem, not the end. */
+async function collect(config: Target): Promise<Status> {
+  const problems: string[] = [];
+  const attempt = async <T>(work: () => Promise<T>): Promise<T | undefined> => {
+    try {
+      return await work();
+    } catch (error) {
+      problems.push(messageOf(error));
+      return undefined;
+    }
+  };
+  const quiet = silentLogger();
+  const [slot, held] = await Promise.all([
+    attempt(() => withPostgres(config, quiet, (pool) => slotStatus(pool, config.slot))),
+    attempt(() => withNats(config, quiet, (connection) => ofNats(connection, config, attempt))),
+  ]);
+  const parts = { log: held?.log, slot, processors: held?.processors, deadLetters: held?.deadLetters };
+  if (!slot && !problems.some((problem) => problem.startsWith('PostgreSQL'))) problems.push(`there is no replication slot ${config.slot}: capture has never run on this database, or was detached`);
+  problems.push(...problemsOf(parts, config.tick));
+  return { healthy: problems.length === 0, problems, ...parts };
+}
+
+async function ofNats(connection: NatsConnection, config: Target, attempt: <T>(work: () => Promise<T>) => Promise<T | undefined>): Promise<Pick<Status, 'log' | 'processors' | 'deadLetters'>> {
+  const deadLetters = await attempt(() => deadLetterCount(connection));
+  const events = await attempt(() => JetStreamLog.open(connection, config, silentLogger()));
+  if (!events) return { log: undefined, processors: undefined, deadLetters };
+  try {
+    const log = await attempt(() => logStatus(events));
+    const processors = log && (await attempt(() => ofRedis(config, async (redis) => processorStatus(redis, events, log))));
+    return { log, processors, deadLetters };
+  } finally {
+    events.close();
+  }
+}
+
+async function ofRedis<T>(config: Target, work: (redis: Awaited<ReturnType<typeof connectRedis>>) => Promise<T>): Promise<T> {
+  const redis = await connectRedis(config.redisUrl, silentLogger(), { signal: AbortSignal.timeout(5_000) }).catch(unreachable('Redis', config, 'redisUrl'));
+  try {
+    return await work(redis);
+  } finally {
+    closeRedis(redis);
+  }
+}
+
+/** The stream is made when the first processor starts. */
+async function deadLetterCount(connection: NatsConnection): Promise<number> {
+  const manager = await jetstreamManager(connection, { timeout: 5_000 });
+  try {
+    return (await manager.streams.info(deadLetterStream)).state.messages;
+  } catch (error) {
+    if (error instanceof JetStreamApiError && error.code === streamNotFound) return 0;
+    throw error;
+  }
+}

@@ -1,0 +1,67 @@
+import { connectNats, type NatsConnection } from '../pipeline/clients/nats.ts';
+import { createPool, type PgPool } from '../pipeline/clients/postgres.ts';
+import { withLocal, type Config } from '../pipeline/runtime/config.ts';
+import { HeadwaterError, messageOf, usage } from '../pipeline/runtime/errors.ts';
+import { withoutSecrets, type Logger } from '../pipeline/runtime/logging.ts';
+import { settings } from '../pipeline/runtime/settings.ts';
+import { readRunFile, runFilePath } from './run-file.ts';
+
+type Server = 'databaseUrl' | 'natsUrl' | 'redisUrl';
+
+/** A configuration in which the named servers' URLs are known. */
+export type Located<S extends Server> = Config & { readonly [K in S]: string };
+
+/**
+ * Finds the servers a command needs: the URL that is configured, else what a running `up` has written.
+ * @throws HeadwaterError `nothing_running` (usage)
+ */
+export async function locate<S extends Server>(config: Config, ...needed: readonly S[]): Promise<Located<S>> {
+  const missing = needed.filter((server) => config[server] === undefined);
+  if (missing.length === 0) return config as Located<S>;
+  const run = await readRunFile(config.data);
+  if (!run) {
+    const variables = missing.map((server) => settings[server].env).join(', ');
+    throw usage('nothing_running', `nothing is running in ${config.data} (there is no ${runFilePath(config.data)})`, `start it with \`npm start\`, or set ${variables}, or name its directory with HEADWATER_DATA`);
+  }
+  return withLocal(config, Object.fromEntries(missing.map((server) => [server, run[server]]))) as Located<S>;
+}
+
+/** Uses Postgres for one piece of work, and says in plain words when it cannot be reached. */
+export async function withPostgres<T>(config: Located<'databaseUrl'>, log: Logger, work: (pool: PgPool) => Promise<T>): Promise<T> {
+  const pool = createPool(config.databaseUrl, 'headwater-cli', log, 2);
+  try {
+    await pool.query('SELECT 1').catch(unreachable('PostgreSQL', config, 'databaseUrl'));
+    return await work(pool).catch(withoutSchema);
+  } finally {
+    await pool.end();
+  }
+}
+
+/** The same for NATS. */
+export async function withNats<T>(config: Located<'natsUrl'>, log: Logger, work: (connection: NatsConnection) => Promise<T>): Promise<T> {
+  const connection = await connectNats(config.natsUrl, 'cli', log).catch(unreachable('NATS', config, 'natsUrl'));
+  try {
+    return await work(connection);
+  } finally {
+    await connection.close();
+  }
+}
+
+/** Turns a failed connection into an error that says where from the address came and what to do. */
+export function unreachable(what: string, config: Config, server: Server): (error: unknown) => never {
+  return (error) => {
+    if (error instanceof HeadwaterError) throw error;
+    const local = config.provenance[server] === 'local';
+    const from = local ? ` (from ${runFilePath(config.data)})` : '';
+    throw new HeadwaterError('unreachable', `${what} at ${withoutSecrets(config[server] ?? '')}${from} does not answer: ${messageOf(error)}`, {
+      hint: local ? 'is `npm start` still running? Start it again' : `check ${settings[server].env}, and that the server is up`,
+      cause: error,
+    });
+  };
+}
+
+function withoutSchema(error: unknown): never {
+  if ((error as { code?: unknown } | null)?.code === '42P01' && messageOf(error).includes('headwater.'))
+    throw new HeadwaterError('not_migrated', `the database has no schema of Headwater's yet: ${messageOf(error)}`, { hint: 'run `headwater migrate`', cause: error });
+  throw error;
+}

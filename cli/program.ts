@@ -1,0 +1,40 @@
+import type { Command } from 'commander';
+import type { Cli } from './cli.ts';
+import { backfillCommand, detachCommand, resnapshotCommand } from './commands/capture.ts';
+import { catalogCommand } from './commands/catalog.ts';
+import { configCommand } from './commands/config.ts';
+import { keysCommand } from './commands/keys.ts';
+import { migrateCommand } from './commands/migrate.ts';
+import { statusCommand } from './commands/status.ts';
+import { tailCommand } from './commands/tail.ts';
+import { upCommand } from './commands/up.ts';
+import { runCommand } from './roles.ts';
+import { verb } from './verb.ts';
+
+const exitCodesHelp = 'Exit codes: 0 done, 1 failed or unhealthy, 2 wrong usage or configuration, 3 refused for safety.';
+
+/** The whole command line. */
+export function createProgram(cli: Cli, version: string): Command {
+  const program = verb(cli, 'headwater', 'Turns a Postgres database into a live, replayable event log, and serves that log to people.', [
+    ['up --demo', 'local services, every role and a demo market'],
+    ['tail prices', 'follow a table'],
+    ['keys create dashboard', 'an API key'],
+  ]);
+  program.version(version, '-V, --version', 'show the version').addHelpText('after', `\n${exitCodesHelp}\nSettings are environment variables: \`headwater config\` lists them.`);
+  program.helpCommand('help [command]', 'show the help of a command');
+  const commands = [
+    upCommand(cli),
+    runCommand(cli),
+    migrateCommand(cli),
+    keysCommand(cli),
+    configCommand(cli),
+    catalogCommand(cli),
+    statusCommand(cli),
+    tailCommand(cli),
+    backfillCommand(cli),
+    detachCommand(cli),
+    resnapshotCommand(cli),
+  ];
+  for (const command of commands) program.addCommand(command);
+  return program;
+}

@@ -1,0 +1,43 @@
+import { table, type Output } from './output.ts';
+import type { Status } from './status.ts';
+
+/** The status for a person: tables, then what is wrong. */
+export function statusText(status: Status, output: Output): string {
+  const { red, green, bold } = output.colors;
+  const verdict = status.healthy ? green('healthy') : `${red(bold('unhealthy'))}\n${status.problems.map((problem) => `  - ${problem}`).join('\n')}`;
+  return [table(output, ['PART', 'STATE'], [...logRows(status), ...slotRows(status), ['dead letters', status.deadLetters === undefined ? 'unknown' : number(status.deadLetters)]]), '', ...processors(status, output), verdict].join('\n');
+}
+
+function logRows({ log }: Status): string[][] {
+  if (!log) return [['log', 'unknown']];
+  return [
+    ['log', log.first > log.last ? `empty, next ${number(log.last + 1)}` : `${number(log.first)} … ${number(log.last)} (${number(log.messages)} events, ${size(log.bytes)})`],
+    ['epoch', log.epoch],
+    ['last event', log.lastAt ?? '–'],
+  ];
+}
+
+function slotRows({ slot }: Status): string[][] {
+  if (!slot) return [['slot', 'none']];
+  const state = [slot.active ? 'active' : 'not in use', `wal_status ${slot.walStatus ?? 'unknown'}`, `${size(slot.retainedBytes)} retained`];
+  return [
+    [`slot ${slot.name}`, state.join(', ')],
+    ['confirmed', slot.confirmedFlushLsn ?? '–'],
+  ];
+}
+
+function processors({ processors: list }: Status, output: Output): string[] {
+  if (!list || list.length === 0) return [];
+  const rows = list.map(({ name, seq, lagEvents, lagSeconds }) => [name, number(seq), number(lagEvents), `${lagSeconds.toFixed(1)} s`]);
+  return [table(output, ['PROCESSOR', 'OFFSET', 'LAG', 'BEHIND'], rows), ''];
+}
+
+function number(value: number): string {
+  return value.toLocaleString('en-US');
+}
+
+function size(bytes: number): string {
+  const units = ['B', 'KB', 'MB', 'GB', 'TB'];
+  const power = Math.min(units.length - 1, bytes < 1 ? 0 : Math.floor(Math.log(bytes) / Math.log(1024)));
+  return `${(bytes / 1024 ** power).toFixed(power === 0 ? 0 : 1)} ${units[power]}`;
+}

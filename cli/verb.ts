@@ -1,0 +1,122 @@
+import { Command, type CommanderError } from 'commander';
+import { readConfig } from '../pipeline/runtime/config.ts';
+import { HeadwaterError, messageOf, usage } from '../pipeline/runtime/errors.ts';
+import { settings } from '../pipeline/runtime/settings.ts';
+import { suggestion } from '../schemas/nearest.ts';
+import type { Cli } from './cli.ts';
+
+/** Faults that parsing can go on after, so that a person hears of all of them at once. */
+const collected: ReadonlySet<string> = new Set([
+  'commander.unknownOption',
+  'commander.missingArgument',
+  'commander.optionMissingArgument',
+  'commander.excessArguments',
+  'commander.missingMandatoryOptionValue',
+  'commander.conflictingOption',
+]);
+
+/** A command that reports all faults of its arguments, and of the environment, together. */
+export class Verb extends Command {
+  readonly #cli: Cli;
+  readonly #faults: string[] = [];
+
+  constructor(name: string, cli: Cli) {
+    super(name);
+    this.#cli = cli;
+    this.exitOverride().configureOutput({
+      writeOut: (text) => void cli.out.write(text),
+      writeErr: (text) => void cli.err.write(text),
+      // Errors are written once, by main, from what is thrown.
+      outputError: () => undefined,
+      getOutHasColors: () => cli.out.colors.isColorSupported,
+    });
+    this.configureHelp({ showGlobalOptions: false, styleTitle: (title) => cli.out.colors.bold(title) });
+    this.helpOption('-h, --help', 'show this help');
+  }
+
+  /** An option whose value is parsed; `parse` throws an Error whose message completes "--option …". */
+  value<T>(flags: string, description: string, parse: (text: string, previous: T | undefined) => T): this {
+    const name = flags.split(/[ ,]+/).find((part) => part.startsWith('--')) ?? flags;
+    return this.option<T | undefined>(flags, description, (text, previous) => {
+      // Commander asks also when the value is missing, which it has then reported.
+      if (text === undefined) return undefined;
+      try {
+        return parse(text, previous);
+      } catch (error) {
+        this.#faults.push(`${name} ${messageOf(error)} (it is '${text}')`);
+        return previous;
+      }
+    });
+  }
+
+  /** The directory of the local servers, where `run.json` is. */
+  dataOption(): this {
+    const { env, default: fallback, type } = settings.data;
+    return this.value('--data <dir>', `directory of local servers’ data and run.json (default: ${env}, else ${fallback})`, type.parse);
+  }
+
+  /** Runs when the arguments are sound; otherwise the faults are thrown. */
+  override action(run: Parameters<Command['action']>[0]): this {
+    return super.action(async (...args: unknown[]) => {
+      this.#throwFaults();
+      await run.apply(this, args);
+    });
+  }
+
+  override error(message: string, options?: { exitCode?: number; code?: string }): never {
+    if (options?.code === undefined || !collected.has(options.code)) super.error(message, options);
+    // An option nobody knows makes its value look like an argument too many.
+    const consequence = options?.code === 'commander.excessArguments' && this.#faults.length > 0;
+    if (!consequence) this.#faults.push(message.replace(/^error: /, ''));
+    return undefined as never;
+  }
+
+  /** Called by commander, with the first of them only. */
+  unknownOption(first: string): void {
+    const known = this.createHelp().visibleOptions(this).flatMap(({ long }) => (long ? [long] : []));
+    const unknown = this.args.slice(Math.max(0, this.args.indexOf(first))).filter((arg) => /^-./.test(arg));
+    for (const flag of new Set([first, ...unknown])) this.error(`unknown option '${flag}'${suggestion(flag.replace(/=.*/, ''), known)}`, { code: 'commander.unknownOption' });
+  }
+
+  /** Called by commander. */
+  unknownCommand(): void {
+    const wanted = this.args[0] ?? '';
+    const names = this.createHelp().visibleCommands(this).map((command) => command.name());
+    throw usage('unknown_command', `unknown command '${wanted}'${suggestion(wanted, names)}`, `\`${pathOf(this)} --help\` lists the commands`);
+  }
+
+  #throwFaults(): void {
+    if (this.#faults.length === 0) return;
+    const faults = [...this.#faults];
+    try {
+      readConfig(this.#cli.env);
+    } catch (error) {
+      faults.push(messageOf(error));
+    }
+    throw usage('bad_arguments', faults.join('\n'), `\`${pathOf(this)} --help\` shows what it takes`);
+  }
+}
+
+/**
+ * A command with its help.
+ * @param examples command lines without the leading `headwater`, each with what it does
+ */
+export function verb(cli: Cli, name: string, summary: string, examples: readonly (readonly [string, string])[]): Verb {
+  const width = Math.max(...examples.map(([line]) => line.length));
+  const lines = examples.map(([line, what]) => `  headwater ${line.padEnd(width)}  ${cli.out.colors.dim(`# ${what}`)}`);
+  return new Verb(name, cli)
+    .summary(summary.split(/(?<=\.) /)[0] ?? summary)
+    .description(summary)
+    .addHelpText('after', `\n${cli.out.colors.bold('Examples:')}\n${lines.join('\n')}`);
+}
+
+/** A commander error as one of ours. */
+export function fromCommander(error: CommanderError): HeadwaterError {
+  return usage('bad_arguments', error.message.replace(/^error: /, ''), '`headwater --help` lists the commands');
+}
+
+function pathOf(command: Command): string {
+  const names: string[] = [];
+  for (let at: Command | null = command; at; at = at.parent) names.unshift(at.name());
+  return names.join(' ');
+}

@@ -1,0 +1,204 @@
+import { chmodSync, existsSync, mkdirSync, realpathSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { usage, type HeadwaterError } from '../../pipeline/runtime/errors.ts';
+import type { Logger } from '../../pipeline/runtime/logging.ts';
+import { serverAccount, type Account } from './account.ts';
+import { provideProgram } from './install.ts';
+import { lockData } from './lock.ts';
+import { startNats, type NatsUrls } from './nats.ts';
+import { cacheDirectory, projectFile } from './paths.ts';
+import { choosePorts, type Ports } from './ports.ts';
+import { clusterMajor, postgresDirectory, startPostgres } from './postgres.ts';
+import { startRedis } from './redis.ts';
+import { loadSecrets, type Secrets } from './secrets.ts';
+import type { Server } from './server.ts';
+
+export interface LocalServicesOptions {
+  /** Directory of all that the servers keep; made if missing. */
+  readonly data: string;
+  /** Which servers are wanted. */
+  readonly need: { readonly postgres: boolean; readonly nats: boolean; readonly redis: boolean };
+  /** Whether missing programs may be installed. */
+  readonly install: boolean;
+  readonly log: Logger;
+  /** Gives up starting; what was started is stopped again. Later it has no effect: call `stop`. */
+  readonly signal?: AbortSignal;
+}
+
+/** Local servers that run, with the URLs (user and password in them) of those that were asked for. */
+export interface LocalServices {
+  readonly databaseUrl?: string;
+  /** One URL a user of nats.conf. */
+  readonly nats?: NatsUrls;
+  readonly redisUrl?: string;
+  /** The servers' process ids; another one after a server died and was started again. */
+  readonly pids: { readonly postgres?: number; readonly nats?: number; readonly redis?: number };
+  /** Resolves when one of the servers dies again and again, and is no longer started. Otherwise it stays pending. */
+  readonly failed: Promise<HeadwaterError>;
+  /** Stops all in order, and waits for their end. Safe to call twice. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts local PostgreSQL, NATS and Redis on free loopback ports, all at once, and returns when they serve. A second start
+ * continues on the same data, with the same passwords and, where they are still free, the same ports.
+ * @throws HeadwaterError `data_in_use` (refused) when another process runs on this data; `program_missing` when a server is
+ * not installed and could not be; `server_failed` with the end of the server's log
+ */
+export async function startLocalServices(options: LocalServicesOptions): Promise<LocalServices> {
+  const data = prepareDirectory(options.data);
+  const unlock = await lockData(data);
+  try {
+    return await startAll({ ...options, data }, unlock);
+  } catch (error) {
+    unlock();
+    throw error;
+  }
+}
+
+function prepareDirectory(data: string): string {
+  if (!existsSync(data)) {
+    mkdirSync(data, { recursive: true });
+    // Whatever the umask: PostgreSQL may run as another account. What is private in it has modes of its own.
+    chmodSync(data, 0o755);
+  }
+  const path = realpathSync(data);
+  checkOwner(path);
+  mkdirSync(join(path, 'logs'), { recursive: true });
+  return path;
+}
+
+/** Files of another user would only fail one by one, later and less clearly. */
+function checkOwner(data: string): void {
+  const owner = statSync(join(data, 'secrets.json'), { throwIfNoEntry: false })?.uid;
+  const us = process.getuid?.();
+  if (owner === undefined || us === undefined || owner === us) return;
+  throw usage(
+    'data_of_another_user',
+    `${data} belongs to the user with id ${owner}, and this is ${us}`,
+    'run as that user, or give another directory with --data',
+  );
+}
+
+interface Start {
+  readonly data: string;
+  readonly ports: Ports;
+  readonly secrets: Secrets;
+  readonly account: Account | undefined;
+  readonly install: boolean;
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+}
+
+async function startAll(options: LocalServicesOptions, unlock: () => void): Promise<LocalServices> {
+  const { data, need, log } = options;
+  // When one cannot start, the others stop trying.
+  const cancel = new AbortController();
+  const signal = options.signal ? AbortSignal.any([options.signal, cancel.signal]) : cancel.signal;
+  signal.throwIfAborted();
+  const start: Start = {
+    data,
+    ports: await choosePorts(data),
+    secrets: loadSecrets(data),
+    account: need.postgres ? await serverAccount() : undefined,
+    install: options.install,
+    log,
+    signal,
+  };
+  const starting = [
+    need.postgres ? postgres(start) : undefined,
+    need.nats ? nats(start) : undefined,
+    need.redis ? redis(start) : undefined,
+  ] as const;
+  let fault: unknown;
+  for (const each of starting) {
+    each?.catch((error: unknown) => {
+      fault ??= error;
+      cancel.abort(error);
+    });
+  }
+  const results = await Promise.allSettled(starting);
+  if (fault !== undefined) {
+    await stopAll(results.map((result) => (result.status === 'fulfilled' ? result.value : undefined)));
+    throw fault;
+  }
+  const [p, n, r] = await Promise.all(starting);
+  return assemble(p, n, r, unlock);
+}
+
+type Started<T> = (Server & T) | undefined;
+
+function assemble(
+  p: Started<{ url: string }>,
+  n: Started<{ urls: NatsUrls }>,
+  r: Started<{ url: string }>,
+  unlock: () => void,
+): LocalServices {
+  const servers = [p, n, r].filter((server) => server !== undefined);
+  let stopped: Promise<void> | undefined;
+  return {
+    ...(p ? { databaseUrl: p.url } : {}),
+    ...(n ? { nats: n.urls } : {}),
+    ...(r ? { redisUrl: r.url } : {}),
+    get pids() {
+      return { ...(p ? { postgres: p.pid } : {}), ...(n ? { nats: n.pid } : {}), ...(r ? { redis: r.pid } : {}) };
+    },
+    failed: servers.length > 0 ? Promise.race(servers.map((server) => server.failed)) : new Promise(() => undefined),
+    stop: () => (stopped ??= stopAll(servers).finally(unlock)),
+  };
+}
+
+async function stopAll(servers: readonly (Server | undefined)[]): Promise<void> {
+  await Promise.all(servers.map((server) => server?.stop()));
+}
+
+async function postgres({ data, ports, secrets, account, install, log, signal }: Start): Promise<Server & { url: string }> {
+  const directory = postgresDirectory(data, account, secrets.postgres);
+  if (directory !== join(data, 'postgres'))
+    log.info(`PostgreSQL runs as ${account?.name}, which cannot enter ${data}: its data is in ${directory}`);
+  const binary = await provideProgram('postgres', {
+    cache: cacheDirectory(data),
+    account,
+    major: clusterMajor(directory),
+    install,
+    log,
+    signal,
+  });
+  return startPostgres({
+    binary,
+    directory,
+    account,
+    logFile: join(data, 'logs/postgres.log'),
+    port: ports.postgres,
+    password: secrets.postgres,
+    log,
+    signal,
+  });
+}
+
+async function nats({ data, ports, secrets, install, log, signal }: Start): Promise<Server & { urls: NatsUrls }> {
+  const binary = await provideProgram('nats', { cache: cacheDirectory(data), install, log, signal });
+  return startNats({
+    binary,
+    configuration: projectFile('nats.conf'),
+    directory: join(data, 'nats'),
+    logFile: join(data, 'logs/nats.log'),
+    port: ports.nats,
+    passwords: secrets.nats,
+    log,
+    signal,
+  });
+}
+
+async function redis({ data, ports, secrets, install, log, signal }: Start): Promise<Server & { url: string }> {
+  const binary = await provideProgram('redis', { cache: cacheDirectory(data), install, log, signal });
+  return startRedis({
+    binary,
+    directory: join(data, 'redis'),
+    logFile: join(data, 'logs/redis.log'),
+    port: ports.redis,
+    password: secrets.redis,
+    log,
+    signal,
+  });
+}

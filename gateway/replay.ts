@@ -1,0 +1,226 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { OffsetExpired } from '../pipeline/log/errors.ts';
+import type { LogEvent, Seq } from '../pipeline/log/event-log.ts';
+import type { CachedRow, RowSource } from '../pipeline/runner/row-source.ts';
+import { backoffMs, pause } from '../pipeline/runtime/backoff.ts';
+import { messageOf } from '../pipeline/runtime/errors.ts';
+import type { Logger } from '../pipeline/runtime/logging.ts';
+import { FilterError, parseFilter } from '../schemas/filter.ts';
+import type { ChannelEvent } from './channels.ts';
+import { RequestFault, type Fault } from './fault.ts';
+import type { GatewayMetrics } from './metrics.ts';
+import type { Lease } from './reader-pool.ts';
+import type { ReplayedEvent, SubscriptionRequest } from './session.ts';
+import { selects, startPosition, takeReader, type LogAccess, type Selection, type StartPosition } from './start-position.ts';
+
+/** The connection's side of one subscription's replay. Everything here is synchronous but `drained`. */
+export interface ReplayTarget {
+  positioned(position: StartPosition, selection: Selection, snapshotAsOf: Seq | undefined): void;
+  page(items: readonly CachedRow[], more: boolean): void;
+  /** These events, and with them everything up to `through`. */
+  replayed(events: readonly ReplayedEvent[], through: Seq): void;
+  /** Everything up to `seq` has been sent: from the next event on it is live. */
+  caughtUp(seq: Seq): void;
+  failed(fault: Fault): void;
+  /** Resolves when the socket can take more, at once or after however long that takes. */
+  drained(): Promise<void>;
+}
+
+/** What replays share. */
+export interface ReplayContext extends LogAccess {
+  readonly rows: RowSource | undefined;
+  readonly maxFilterValues: number;
+  readonly metrics: GatewayMetrics;
+  readonly log: Logger;
+}
+
+const sliceEvents = 2_000;
+const sliceBytes = 256 * 1024;
+const readerBytes = 4 * 1024 ** 2;
+/** A replay whose socket takes longer than this gives its place in the pool to others. */
+const patienceMs = 1_000;
+
+/** One subscription from its beginning until it is live. It ends when it is, when it fails, or when the signal fires. */
+export async function runReplay(request: SubscriptionRequest, target: ReplayTarget, context: ReplayContext, signal: AbortSignal): Promise<void> {
+  const resumes = request.from.kind === 'token';
+  try {
+    await new Replay(request, target, context, signal).run();
+    if (resumes && !signal.aborted) context.metrics.resumes.inc({ outcome: 'ok' });
+  } catch (error) {
+    if (signal.aborted) return;
+    const fault = faultOf(error, context);
+    if (resumes) context.metrics.resumes.inc({ outcome: fault.code });
+    if (fault.code === 'internal') context.log.error({ error: messageOf(error) }, 'a subscription failed');
+    target.failed(fault);
+  }
+}
+
+function faultOf(error: unknown, { tail }: ReplayContext): Fault {
+  if (error instanceof RequestFault) return error.fault;
+  if (error instanceof FilterError) return { code: 'bad_filter', message: error.message };
+  if (error instanceof OffsetExpired) {
+    return { code: 'resume_expired', message: 'the log was trimmed past this position while it was read', oldest: error.oldest, head: tail.position };
+  }
+  return { code: 'internal', message: 'the subscription could not be served; try again', retryAfterMs: 1_000 };
+}
+
+class Replay {
+  readonly #request: SubscriptionRequest;
+  readonly #target: ReplayTarget;
+  readonly #context: ReplayContext;
+  readonly #signal: AbortSignal;
+  readonly #selection: Selection;
+  /** The next sequence to send. */
+  #next: Seq = 0;
+
+  constructor(request: SubscriptionRequest, target: ReplayTarget, context: ReplayContext, signal: AbortSignal) {
+    this.#request = request;
+    this.#target = target;
+    this.#context = context;
+    this.#signal = signal;
+    const channel = context.channels.get(request.channel);
+    if (!channel) throw new RequestFault({ code: 'unknown_channel', message: `there is no channel ${request.channel}` });
+    this.#selection = { channel: channel.name, filter: parseFilter(request.filter, channel.tables, { maxValues: context.maxFilterValues }) };
+  }
+
+  async run(): Promise<void> {
+    const { tail, readers } = this.#context;
+    const asOf = this.#request.snapshot ? await this.#snapshotPosition() : undefined;
+    const from = asOf === undefined ? this.#request.from : ({ kind: 'after', after: asOf } as const);
+    const position = await startPosition(from, this.#selection, this.#context, this.#signal);
+    this.#signal.throwIfAborted();
+    this.#next = position.start;
+    const recent = tail.window.covers(position.start) || position.start > tail.position;
+    const lease = recent ? undefined : takeReader(readers);
+    try {
+      this.#target.positioned(position, this.#selection, asOf);
+      if (asOf !== undefined) await this.#sendRows(asOf);
+      else if (position.start <= tail.position) this.#context.metrics.replays.inc({ source: recent ? 'memory' : 'log' });
+      if (lease) await this.#fromLog(lease);
+    } finally {
+      lease?.release();
+    }
+    await this.#untilLive();
+  }
+
+  async #untilLive(): Promise<void> {
+    const { tail, readers } = this.#context;
+    for (let attempt = 0; ; ) {
+      await this.#target.drained();
+      this.#signal.throwIfAborted();
+      const ahead = this.#next - tail.position;
+      // No await between this comparison and the joining that `caughtUp` brings about: no event can come in between.
+      if (ahead === 1) return this.#target.caughtUp(tail.position);
+      if (ahead > 1) await tail.reached(this.#next - 1, this.#signal);
+      else if (tail.window.covers(this.#next)) await this.#fromWindow();
+      else {
+        const lease = await readers.take(this.#signal);
+        const before = this.#next;
+        try {
+          await this.#fromLog(lease);
+        } finally {
+          lease.release();
+        }
+        attempt = this.#next > before ? 0 : attempt + 1;
+        if (attempt > 0) await pause(backoffMs(attempt), this.#signal);
+      }
+    }
+  }
+
+  async #fromWindow(): Promise<void> {
+    const { window } = this.#context.tail;
+    const slice = window.slice(this.#next, sliceEvents);
+    this.#send(slice, slice.at(-1)!.seq);
+    // Others get their turn, too.
+    if (slice.length === sliceEvents) await nextTurn();
+  }
+
+  /** Reads the log until the recent window has the rest, or the socket keeps it waiting. */
+  async #fromLog(lease: Lease): Promise<void> {
+    const { eventLog, tail, log } = this.#context;
+    const signal = this.#signal;
+    try {
+      for await (const events of eventLog.read(this.#next, { signal, highWaterBytes: readerBytes })) {
+        for (let begin = 0; begin < events.length; ) {
+          begin = this.#sendSlice(events, begin);
+          const since = performance.now();
+          await this.#target.drained();
+          signal.throwIfAborted();
+          if (performance.now() - since > patienceMs) return;
+        }
+        if (tail.window.covers(this.#next)) return;
+      }
+    } catch (error) {
+      if (signal.aborted || error instanceof OffsetExpired) throw error;
+      log.warn({ error: messageOf(error) }, 'a replay was interrupted, going on from where it was');
+    } finally {
+      lease.release();
+    }
+  }
+
+  /** Sends a part of the events that is small enough for a socket, and returns where the next part begins. */
+  #sendSlice(events: readonly LogEvent[], begin: number): number {
+    const { channels } = this.#context;
+    const slice: ChannelEvent[] = [];
+    let end = begin;
+    for (let size = 0; end < events.length && size < sliceBytes; end++) {
+      const event = events[end]!;
+      if (channels.channelOf(event.subject) !== this.#selection.channel) continue;
+      slice.push(channels.read(event));
+      size += event.data.length;
+    }
+    this.#send(slice, events[end - 1]!.seq);
+    return end;
+  }
+
+  #send(events: readonly ChannelEvent[], through: Seq): void {
+    this.#target.replayed(events.filter((event) => selects(this.#selection, event)), through);
+    this.#next = through + 1;
+  }
+
+  async #snapshotPosition(): Promise<Seq> {
+    const { rows, channels, tail } = this.#context;
+    const unavailable = (message: string): RequestFault => new RequestFault({ code: 'snapshot_unavailable', message });
+    if (!rows) throw unavailable('this gateway has no cache of current rows');
+    try {
+      const position = await rows.position();
+      if (!position || position.epoch !== tail.epoch) throw unavailable('the cache is being built');
+      for (const table of channels.get(this.#selection.channel)!.tables.keys()) {
+        if (!(await rows.holds(table))) throw unavailable(`the rows of ${table} are not cached`);
+      }
+      return position.seq;
+    } catch (error) {
+      if (error instanceof RequestFault) throw error;
+      this.#context.log.warn({ error: messageOf(error) }, 'the cache cannot be asked for a snapshot');
+      throw unavailable('the cache cannot be asked now');
+    }
+  }
+
+  /** The current rows that match, as of the position: what was written since comes with the stream. */
+  async #sendRows(asOf: Seq): Promise<void> {
+    const { rows, channels, log } = this.#context;
+    let page: CachedRow[] = [];
+    let size = 0;
+    try {
+      for (const [table, entry] of channels.get(this.#selection.channel)!.tables) {
+        for await (const found of rows!.rows(table, { signal: this.#signal })) {
+          for (const row of found) {
+            if (row.seq > asOf || !selects(this.#selection, channels.readRow(row, entry))) continue;
+            page.push(row);
+            size += row.event.length;
+            if (size < sliceBytes) continue;
+            this.#target.page(page, true);
+            [page, size] = [[], 0];
+            await this.#target.drained();
+            this.#signal.throwIfAborted();
+          }
+        }
+      }
+    } catch (error) {
+      if (this.#signal.aborted) throw error;
+      log.warn({ error: messageOf(error) }, 'the cache failed in the middle of a snapshot');
+      throw new RequestFault({ code: 'snapshot_unavailable', message: 'the cache failed in the middle of the snapshot: what was sent of it is not whole' });
+    }
+    this.#target.page(page, false);
+  }
+}

@@ -1,0 +1,350 @@
+import type { Seq } from '../pipeline/log/event-log.ts';
+import { mayRead, type Principal } from '../pipeline/runtime/http.ts';
+import type { CachedRow } from '../pipeline/runner/row-source.ts';
+import type { AuthFrame, ClientFrame, ConnectFrame, Credential, FrameId, From, SubscribeFrame } from './client-frames.ts';
+import type { CloseReason } from './close-codes.ts';
+import type { Fault } from './fault.ts';
+import type { ConnectionLimits, ControlFrame } from './server-frames.ts';
+import { encodeToken } from './token.ts';
+
+/*
+ * One connection's conversation as a pure state machine: no sockets, no clocks, no reading. SPEC.md has its diagram and
+ * its invariants, whose numbers are the names of its tests.
+ *
+ * Live events do not pass through here: between a `join` and its `leave` the fan-out may send a subscription's events.
+ */
+
+export type SubscriptionPhase = 'starting' | 'snapshot' | 'replaying' | 'live';
+
+interface Subscription {
+  /** Names this subscription among all of the connection's, also earlier ones of the same name. */
+  readonly ref: number;
+  readonly sub: string;
+  readonly channel: string;
+  readonly id: FrameId | undefined;
+  readonly phase: SubscriptionPhase;
+  readonly asOf: Seq;
+  /** Everything up to here has been sent; while it replays. */
+  readonly position: Seq;
+  /** The last position the client was told. */
+  readonly told: Seq;
+}
+
+export interface SessionState {
+  readonly phase: 'opening' | 'admitting' | 'open' | 'closed';
+  readonly connection: string;
+  readonly openedAt: number;
+  readonly connectId: FrameId | undefined;
+  /** Commands that came before the answer to `connect`. */
+  readonly waiting: readonly ClientFrame[];
+  readonly principal: Principal | undefined;
+  readonly limits: ConnectionLimits | undefined;
+  readonly epoch: string;
+  readonly subscriptions: ReadonlyMap<string, Subscription>;
+  readonly nextRef: number;
+  /** An `auth` command that waits for its answer. */
+  readonly renewing: { readonly id: FrameId | undefined } | undefined;
+  readonly toldExpiry: boolean;
+  /** The last cursor of the live subscriptions. */
+  readonly liveTold: Seq;
+}
+
+/** An event as a replay gives it. */
+export interface ReplayedEvent {
+  readonly seq: Seq;
+  readonly bytes: Uint8Array;
+}
+
+export type Input =
+  | { readonly type: 'frame'; readonly frame: ClientFrame }
+  | { readonly type: 'limited'; readonly id: FrameId | undefined; readonly retryAfterMs: number }
+  | { readonly type: 'admitted'; readonly principal: Principal; readonly limits: ConnectionLimits; readonly epoch: string; readonly head: Seq }
+  | { readonly type: 'refused'; readonly code: 'unauthorized' | 'overload' | 'connection_limit'; readonly message: string }
+  | { readonly type: 'positioned'; readonly ref: number; readonly start: Seq; readonly oldest: Seq; readonly head: Seq; readonly snapshotAsOf: Seq | undefined }
+  | { readonly type: 'page'; readonly ref: number; readonly items: readonly CachedRow[]; readonly more: boolean }
+  | { readonly type: 'replayed'; readonly ref: number; readonly events: readonly ReplayedEvent[]; readonly through: Seq }
+  | { readonly type: 'caughtUp'; readonly ref: number; readonly seq: Seq }
+  | { readonly type: 'failed'; readonly ref: number; readonly fault: Fault }
+  /** All live subscriptions have been sent everything up to `seq`, and it is time to say so. */
+  | { readonly type: 'liveCursor'; readonly seq: Seq }
+  /** Once a second, `now` in ms since 1970. */
+  | { readonly type: 'tick'; readonly now: number }
+  | { readonly type: 'end'; readonly reason: CloseReason; readonly message: string }
+  | { readonly type: 'gone' };
+
+/** What to read and where to begin, once authorisation has been settled. */
+export interface SubscriptionRequest {
+  readonly channel: string;
+  readonly filter: Readonly<Record<string, unknown>> | undefined;
+  readonly from: From;
+  readonly snapshot: boolean;
+}
+
+export type Output =
+  | { readonly type: 'send'; readonly frame: ControlFrame }
+  | { readonly type: 'sendEvents'; readonly sub: string; readonly channel: string; readonly events: readonly ReplayedEvent[] }
+  | { readonly type: 'sendRows'; readonly sub: string; readonly asOf: Seq; readonly items: readonly CachedRow[]; readonly more: boolean }
+  | { readonly type: 'authenticate'; readonly credential: Credential }
+  | { readonly type: 'begin'; readonly ref: number; readonly request: SubscriptionRequest }
+  | { readonly type: 'join'; readonly ref: number }
+  | { readonly type: 'leave'; readonly ref: number }
+  | { readonly type: 'close'; readonly reason: CloseReason };
+
+export interface Step {
+  readonly state: SessionState;
+  readonly out: readonly Output[];
+}
+
+export const connectTimeoutMs = 5_000;
+export const pingMs = 25_000;
+export const reconnect = { minMs: 500, maxMs: 20_000 } as const;
+const maxWaiting = 32;
+const expiryNoticeMs = 30_000;
+
+export function openSession(connection: string, now: number): SessionState {
+  const nobody = { connectId: undefined, waiting: [], principal: undefined, limits: undefined, renewing: undefined, toldExpiry: false };
+  return { phase: 'opening', connection, openedAt: now, ...nobody, epoch: '', subscriptions: new Map(), nextRef: 1, liveTold: 0 };
+}
+
+/** The session's phase as SPEC.md draws it. */
+export function phaseOf(state: SessionState): 'opening' | 'replaying' | 'live' | 'closed' {
+  if (state.phase === 'closed') return 'closed';
+  if (state.phase !== 'open') return 'opening';
+  for (const subscription of state.subscriptions.values()) if (subscription.phase !== 'live') return 'replaying';
+  return 'live';
+}
+
+/** The next state and what is to be done, in this order. */
+export function step(state: SessionState, input: Input): Step {
+  if (state.phase === 'closed') return { state, out: [] };
+  switch (input.type) {
+    case 'frame':
+      return onFrame(state, input.frame);
+    case 'limited':
+      return reply(state, { type: 'error', ...idOf(input), code: 'rate_limited', message: 'too many commands', retryAfterMs: input.retryAfterMs });
+    case 'admitted':
+      return onAdmitted(state, input);
+    case 'refused':
+      return onRefused(state, input);
+    case 'tick':
+      return onTick(state, input.now);
+    case 'liveCursor':
+      return onLiveCursor(state, input.seq);
+    case 'end':
+      return close(state, input.reason, input.message);
+    case 'gone':
+      return { state: { ...state, phase: 'closed', subscriptions: new Map() }, out: leaveAll(state) };
+    case 'positioned':
+    case 'page':
+    case 'replayed':
+    case 'caughtUp':
+    case 'failed':
+      return onProgress(state, input);
+  }
+}
+
+function onFrame(state: SessionState, frame: ClientFrame): Step {
+  if (state.phase === 'open') return onCommand(state, frame);
+  if (frame.type === 'malformed') return close(state, 'bad_request', frame.message, frame.id);
+  if (state.phase === 'admitting') {
+    if (state.waiting.length >= maxWaiting) return close(state, 'bad_request', 'too many commands before the answer to connect', frame.id);
+    return { state: { ...state, waiting: [...state.waiting, frame] }, out: [] };
+  }
+  if (frame.type !== 'connect') return close(state, 'bad_request', 'the first frame must be connect', frame.id);
+  return { state: { ...state, phase: 'admitting', connectId: frame.id }, out: [{ type: 'authenticate', credential: frame.credential }] };
+}
+
+function onCommand(state: SessionState, frame: ClientFrame): Step {
+  switch (frame.type) {
+    case 'malformed':
+      return badRequest(state, frame.id, frame.message);
+    case 'connect':
+      return badRequest(state, frame.id, 'already connected: use auth to change the key');
+    case 'ping':
+      return reply(state, { type: 'pong', ...idOf(frame) });
+    case 'auth':
+      return onAuth(state, frame);
+    case 'subscribe':
+      return onSubscribe(state, frame);
+    case 'unsubscribe': {
+      const subscription = state.subscriptions.get(frame.sub);
+      if (!subscription) return badRequest(state, frame.id, 'there is no such subscription', frame.sub);
+      return drop(state, subscription, [{ type: 'send', frame: { type: 'unsubscribed', ...idOf(frame), sub: frame.sub } }]);
+    }
+  }
+}
+
+function onAuth(state: SessionState, frame: AuthFrame | ConnectFrame): Step {
+  if (state.renewing) return badRequest(state, frame.id, 'the auth before this one is still being answered');
+  return { state: { ...state, renewing: { id: frame.id } }, out: [{ type: 'authenticate', credential: frame.credential }] };
+}
+
+function onSubscribe(state: SessionState, frame: SubscribeFrame): Step {
+  const { sub, channel, from, snapshot } = frame;
+  const principal = state.principal!;
+  if (state.subscriptions.has(sub)) return badRequest(state, frame.id, 'a subscription of this name exists: unsubscribe first, or take another name', sub);
+  if (frame.mode === 'latest') return badRequest(state, frame.id, 'mode "latest" is not available yet', sub);
+  if (!mayRead(principal, channel)) return reply(state, { type: 'error', ...idOf(frame), sub, code: 'forbidden', message: 'the key may not read this channel' });
+  const most = state.limits!.subscriptions;
+  if (state.subscriptions.size >= most) {
+    return reply(state, { type: 'error', ...idOf(frame), sub, code: 'rate_limited', message: `a connection may have ${most} subscriptions`, retryAfterMs: 1_000 });
+  }
+  const ref = state.nextRef;
+  const subscription: Subscription = { ref, sub, channel, id: frame.id, phase: 'starting', asOf: 0, position: 0, told: 0 };
+  const filter = ownerOnly(principal, channel) ? { ...frame.filter, userId: principal.owner } : frame.filter;
+  return {
+    state: { ...withSubscription(state, subscription), nextRef: ref + 1 },
+    out: [{ type: 'begin', ref, request: { channel, filter, from, snapshot } }],
+  };
+}
+
+/** Alerts are private: only an administrator sees those of others. */
+function ownerOnly(principal: Principal, channel: string): boolean {
+  return channel === 'alerts' && !principal.scopes.includes('admin');
+}
+
+function onAdmitted(state: SessionState, input: Extract<Input, { type: 'admitted' }>): Step {
+  const { principal, limits, epoch, head } = input;
+  const first = state.phase === 'admitting';
+  if (!first && !state.renewing) return { state, out: [] };
+  const id = first ? state.connectId : state.renewing?.id;
+  const connected: ControlFrame = { type: 'connected', ...idOf({ id }), connection: state.connection, epoch, head, scopes: principal.scopes, limits, pingMs, reconnect };
+  const before = state.principal;
+  let next: Step = {
+    state: { ...state, phase: 'open', principal, limits, epoch, renewing: undefined, toldExpiry: false, waiting: [] },
+    out: [{ type: 'send', frame: connected }],
+  };
+  for (const subscription of state.subscriptions.values()) {
+    const othersAlerts = ownerOnly(principal, subscription.channel) && before?.owner !== principal.owner;
+    if (mayRead(principal, subscription.channel) && !othersAlerts) continue;
+    next = then(next, (s) => drop(s, subscription, [{ type: 'send', frame: { type: 'unsubscribed', sub: subscription.sub, reason: 'forbidden' } }]));
+  }
+  for (const frame of state.waiting) next = then(next, (s) => (s.phase === 'open' ? onCommand(s, frame) : { state: s, out: [] }));
+  return next;
+}
+
+function onRefused(state: SessionState, { code, message }: Extract<Input, { type: 'refused' }>): Step {
+  if (state.phase === 'admitting') return close(state, code, message, state.connectId);
+  if (!state.renewing) return { state, out: [] };
+  const { id } = state.renewing;
+  return reply({ ...state, renewing: undefined }, { type: 'error', ...idOf({ id }), code, message });
+}
+
+type Progress = Extract<Input, { readonly ref: number }>;
+
+function onProgress(state: SessionState, input: Progress): Step {
+  const subscription = [...state.subscriptions.values()].find(({ ref }) => ref === input.ref);
+  // It has been unsubscribed meanwhile: what is still under way for it concerns nobody.
+  if (!subscription) return { state, out: [] };
+  const { sub, channel, phase, position } = subscription;
+  switch (input.type) {
+    case 'positioned': {
+      if (phase !== 'starting') return { state, out: [] };
+      const { start, oldest, head, snapshotAsOf } = input;
+      const token = encodeToken({ epoch: state.epoch, seq: start - 1 });
+      const next: Subscription = { ...subscription, phase: snapshotAsOf === undefined ? 'replaying' : 'snapshot', asOf: snapshotAsOf ?? 0, position: start - 1, told: start - 1 };
+      return reply(withSubscription(state, next), { type: 'subscribed', ...idOf(subscription), sub, channel, epoch: state.epoch, oldest, head, start, token });
+    }
+    case 'page': {
+      if (phase !== 'snapshot') return { state, out: [] };
+      const next: Subscription = { ...subscription, phase: input.more ? 'snapshot' : 'replaying' };
+      return { state: withSubscription(state, next), out: [{ type: 'sendRows', sub, asOf: subscription.asOf, items: input.items, more: input.more }] };
+    }
+    case 'replayed': {
+      if (phase !== 'replaying' || input.through < position) return { state, out: [] };
+      const events = onlyNew(input.events, position, input.through);
+      const out: Output[] = events.length === 0 ? [] : [{ type: 'sendEvents', sub, channel, events }];
+      return { state: withSubscription(state, { ...subscription, position: input.through }), out };
+    }
+    case 'caughtUp': {
+      // Only from where the replay is, so that nothing can fall between it and the live events.
+      if (phase !== 'replaying' || input.seq !== position) return { state, out: [] };
+      const caughtUp: ControlFrame = { type: 'caught_up', sub, seq: input.seq, token: encodeToken({ epoch: state.epoch, seq: input.seq }) };
+      const next = withSubscription({ ...state, liveTold: Math.max(state.liveTold, input.seq) }, { ...subscription, phase: 'live' });
+      return { state: next, out: [{ type: 'send', frame: caughtUp }, { type: 'join', ref: subscription.ref }] };
+    }
+    case 'failed': {
+      const error: ControlFrame = { type: 'error', ...(phase === 'starting' ? idOf(subscription) : {}), sub, ...input.fault };
+      const ended: ControlFrame[] = phase === 'starting' ? [error] : [error, { type: 'unsubscribed', sub, reason: input.fault.code }];
+      return drop(state, subscription, ended.map((frame) => ({ type: 'send', frame })));
+    }
+  }
+}
+
+/** Events in order, after `position` and up to `through`: what a replay should give anyway. */
+function onlyNew(events: readonly ReplayedEvent[], position: Seq, through: Seq): readonly ReplayedEvent[] {
+  let last = position;
+  let inOrder = true;
+  for (const { seq } of events) {
+    inOrder &&= seq > last && seq <= through;
+    last = seq;
+  }
+  if (inOrder) return events;
+  last = position;
+  return events.filter(({ seq }) => {
+    if (seq <= last || seq > through) return false;
+    last = seq;
+    return true;
+  });
+}
+
+function onTick(state: SessionState, now: number): Step {
+  if (state.phase === 'opening' && now - state.openedAt >= connectTimeoutMs) return close(state, 'connect_timeout', `no connect within ${connectTimeoutMs} ms`);
+  const expiresAt = state.principal?.expiresAt;
+  let next: Step = { state, out: [] };
+  if (expiresAt !== undefined) {
+    if (now >= expiresAt) return close(state, 'auth_expired', 'the key has expired');
+    if (!state.toldExpiry && expiresAt - now <= expiryNoticeMs) next = reply({ ...state, toldExpiry: true }, { type: 'auth_expiring', inMs: expiresAt - now });
+  }
+  for (const subscription of state.subscriptions.values()) {
+    const { phase, sub, position: seq } = subscription;
+    if (phase !== 'replaying' || seq <= subscription.told) continue;
+    const cursor: ControlFrame = { type: 'cursor', sub, seq, token: encodeToken({ epoch: state.epoch, seq }) };
+    next = then(next, (s) => reply(withSubscription(s, { ...subscription, told: seq }), cursor));
+  }
+  return next;
+}
+
+function onLiveCursor(state: SessionState, seq: Seq): Step {
+  if (seq <= state.liveTold || ![...state.subscriptions.values()].some(({ phase }) => phase === 'live')) return { state, out: [] };
+  return reply({ ...state, liveTold: seq }, { type: 'cursor', seq, token: encodeToken({ epoch: state.epoch, seq }) });
+}
+
+function close(state: SessionState, reason: CloseReason, message: string, id?: FrameId): Step {
+  const error: ControlFrame = { type: 'error', ...idOf({ id }), code: reason, message };
+  return {
+    state: { ...state, phase: 'closed', subscriptions: new Map(), waiting: [] },
+    out: [...leaveAll(state), { type: 'send', frame: error }, { type: 'close', reason }],
+  };
+}
+
+function drop(state: SessionState, { sub, ref }: Subscription, out: readonly Output[]): Step {
+  const subscriptions = new Map(state.subscriptions);
+  subscriptions.delete(sub);
+  return { state: { ...state, subscriptions }, out: [{ type: 'leave', ref }, ...out] };
+}
+
+function leaveAll(state: SessionState): readonly Output[] {
+  return [...state.subscriptions.values()].map(({ ref }) => ({ type: 'leave', ref }));
+}
+
+function withSubscription(state: SessionState, subscription: Subscription): SessionState {
+  return { ...state, subscriptions: new Map(state.subscriptions).set(subscription.sub, subscription) };
+}
+
+function reply(state: SessionState, frame: ControlFrame): Step {
+  return { state, out: [{ type: 'send', frame }] };
+}
+
+function badRequest(state: SessionState, id: FrameId | undefined, message: string, sub?: string): Step {
+  return reply(state, { type: 'error', ...idOf({ id }), ...(sub === undefined ? {} : { sub }), code: 'bad_request', message });
+}
+
+function then(before: Step, next: (state: SessionState) => Step): Step {
+  const { state, out } = next(before.state);
+  return { state, out: [...before.out, ...out] };
+}
+
+function idOf({ id }: { readonly id?: FrameId | undefined }): { id?: FrameId } {
+  return id === undefined ? {} : { id };
+}

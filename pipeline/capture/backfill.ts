@@ -1,0 +1,265 @@
+import type { Catalog } from '../../schemas/catalog.ts';
+import { connectPostgres, stableText, type PgClient } from '../clients/postgres.ts';
+import type { EventLog, Seq } from '../log/event-log.ts';
+import { backoffMs, pause } from '../runtime/backoff.ts';
+import { messageOf } from '../runtime/errors.ts';
+import type { Logger } from '../runtime/logging.ts';
+import { EventEncoder } from '../source/event-encoder.ts';
+import { parseLsn, type Lsn } from '../source/position.ts';
+import { columnKind, Tuple } from '../source/pgoutput.ts';
+import { describeTable, keyTexts, readRows, selectRows, type ReadableTable } from '../source/table-reader.ts';
+import { TypeRegistry } from '../source/types.ts';
+import type { CaptureLog } from './capture-log.ts';
+import { keyString, type ChangeTracker } from './change-tracker.ts';
+import type { CopyState, LogRecord } from './log-record.ts';
+import type { CapturedTable } from './tables.ts';
+import { Visibility } from './visibility.ts';
+
+export interface BackfillOptions {
+  readonly url: string;
+  readonly catalog: Catalog;
+  readonly subject: string;
+  readonly chunkRows: number;
+  readonly eventLimit: number;
+  readonly log: Logger;
+  readonly eventLog: EventLog;
+  readonly record: LogRecord;
+  readonly out: CaptureLog;
+  readonly tracker: ChangeTracker;
+  readonly schemas: Map<string, string>;
+  /** Transactions that were under way when the session began, and may have been logged before it. */
+  readonly unknownBefore: readonly number[];
+  /** Writes a tick, so that the log passes the chunk's position without waiting for the next one. */
+  readonly tick: () => Promise<void>;
+  readonly signal: AbortSignal;
+}
+
+/** Rows of a table, read in one snapshot. */
+interface Chunk {
+  readonly rows: readonly Tuple[];
+  readonly snapshot: Visibility;
+  /** WAL position taken after the reading: everything the snapshot sees stands before it. */
+  readonly position: Lsn;
+  /** Key of the last row; undefined when the table is read to its end. */
+  readonly next: readonly string[] | undefined;
+}
+
+/**
+ * Copies a table's rows into the log while changes stream, a chunk at a time in the order of the primary key.
+ *
+ * A chunk is read in a repeatable-read transaction whose snapshot is kept, and logged once the log has passed the position
+ * taken after it. A row is left out if a logged transaction that the snapshot does not see has changed it: then the log
+ * already has something newer. Progress is kept for each chunk, so a crash repeats one at most.
+ */
+export class Backfill {
+  readonly #options: BackfillOptions;
+  readonly #types = new TypeRegistry();
+
+  constructor(options: BackfillOptions) {
+    this.#options = options;
+  }
+
+  /** Copies one table from where its state says. Failures of the database are tried again; those of the request end it. */
+  async run(table: CapturedTable, state: CopyState): Promise<void> {
+    const { tracker, log, signal } = this.#options;
+    if (!table.hasKey) return this.#withoutKey(table, state);
+    log.info({ table: table.name, from: state.after ?? 'the beginning' }, 'backfill begins');
+    let current: CopyState = { ...state, oid: table.oid, total: state.total ?? Math.max(0, table.estimate) };
+    for (let attempt = 0; !signal.aborted; attempt++) {
+      const client = await connectPostgres(this.#options.url, 'headwater backfill', log);
+      try {
+        for (const setting of stableText) await client.query(setting);
+        const readable = await describeTable(client, table, this.#types, this.#options.catalog, this.#options.subject);
+        await this.#prime(client, table.name);
+        if (current.state === 'pending') await this.#begin(readable, current);
+        current = await this.#chunks(client, readable, { ...current, state: 'running' }, (reached) => (current = reached));
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        if (isRequestFault(error)) return await this.#fail(current, error);
+        log.warn({ table: table.name, error: messageOf(error) }, 'backfill interrupted, going on from the last chunk');
+        await pause(backoffMs(attempt), signal);
+      } finally {
+        tracker.untrack(table.name);
+        await client.end().catch(() => undefined);
+      }
+    }
+  }
+
+  async #chunks(client: PgClient, table: ReadableTable, begun: CopyState, reached: (state: CopyState) => void): Promise<CopyState> {
+    const { record, log, signal } = this.#options;
+    let state = begun;
+    for (;;) {
+      signal.throwIfAborted();
+      const chunk = await this.#read(client, table, state);
+      const logged = await this.#insert(table, chunk);
+      state = { ...state, rows: state.rows + logged, state: chunk.next ? 'running' : 'done', after: chunk.next };
+      if (!chunk.next) await this.#mark(table, { phase: 'end', table: state.table, rows: state.rows });
+      await record.putCopy(state);
+      reached(state);
+      if (!chunk.next) {
+        log.info({ table: state.table, rows: state.rows }, 'backfill complete');
+        return state;
+      }
+      log.debug({ table: state.table, rows: state.rows, of: state.total }, 'backfill');
+    }
+  }
+
+  /**
+   * From here on the changes of the table are tracked. Those logged before, by transactions that a snapshot may still not
+   * see, are read back from the log; transactions of before this session are waited for, since nobody knows if they are logged.
+   */
+  async #prime(client: PgClient, table: string): Promise<void> {
+    const { tracker, unknownBefore, log, signal } = this.#options;
+    for (let waited = 0; ; waited++) {
+      signal.throwIfAborted();
+      const { rows } = await client.query<{ snapshot: string }>('SELECT pg_current_snapshot()::text AS snapshot');
+      const snapshot = new Visibility(rows[0]!.snapshot);
+      tracker.forgetSeenBy(snapshot);
+      const open = unknownBefore.filter((xid) => !snapshot.sees(xid));
+      if (open.length === 0) break;
+      if (waited % 60 === 1) log.info({ table, transactions: open.length }, 'backfill waits for transactions that began before capture did');
+      await pause(Math.min(1_000, 20 * 2 ** waited), signal);
+    }
+    tracker.track(table);
+    const from = tracker.oldestUnseenSeq;
+    if (from !== undefined) await this.#readBack(table, from, this.#options.out.end.seq);
+  }
+
+  async #readBack(table: string, from: Seq, to: Seq): Promise<void> {
+    for await (const events of this.#options.eventLog.read(from, { signal: this.#options.signal })) {
+      for (const event of events) {
+        const { table: name, tx } = JSON.parse(Buffer.from(event.data).toString('utf8')) as { table?: string; tx?: { xid: number } };
+        if (name === table && event.seq <= to) this.#options.tracker.note({ data: event.data, xid: tx?.xid, table });
+      }
+      if (events.at(-1)!.seq >= to) return;
+    }
+  }
+
+  async #read(client: PgClient, table: ReadableTable, state: CopyState): Promise<Chunk> {
+    const { chunkRows, tracker } = this.#options;
+    const rows: Tuple[] = [];
+    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+    try {
+      const taken = await client.query<{ snapshot: string }>('SELECT pg_current_snapshot()::text AS snapshot');
+      const snapshot = new Visibility(taken.rows[0]!.snapshot);
+      await readRows(client, selectRows(table, { after: state.after, limit: chunkRows, where: state.where }), (row) => rows.push(copyOf(row)));
+      const after = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
+      await client.query('COMMIT');
+      tracker.forgetSeenBy(snapshot);
+      const last = rows.at(-1);
+      return { rows, snapshot, position: parseLsn(after.rows[0]!.lsn), next: last && rows.length === chunkRows ? keyTexts(table, last) : undefined };
+    } catch (error) {
+      await client.query('ROLLBACK').catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** Logs a chunk as soon as the log has passed its position; returns how many rows were logged. */
+  async #insert(table: ReadableTable, chunk: Chunk): Promise<number> {
+    const { out, tracker, tick } = this.#options;
+    const { relation } = table;
+    const logged = new Promise<number>((resolve, reject) => {
+      out.add({
+        due: (lsn) => lsn >= chunk.position,
+        run: async () => {
+          const rows = chunk.rows.filter((row) => !tracker.outdated(relation.name, this.#key(table, row), chunk.snapshot));
+          await out
+            .writeBetween(rows.map(() => relation.subjects.read), (encoder, index, n) => encoder.change(index, { relation, op: 'read', before: undefined, oldKind: 0, after: rows[n]! }, 0))
+            .then(() => resolve(rows.length), (error: unknown) => {
+              reject(error as Error);
+              throw error;
+            });
+        },
+      });
+    });
+    await tick();
+    return this.#orStopped(logged);
+  }
+
+  /** The key as the tracker spells it: by way of the event, so that both have one spelling. */
+  #key({ relation }: ReadableTable, row: Tuple): string {
+    const encoder = this.#keyEncoder;
+    encoder.begin('0', undefined, '');
+    encoder.change(0, { relation, op: 'read', before: undefined, oldKind: 0, after: row }, 0);
+    const { key } = JSON.parse(encoder.end(false).toString('utf8')) as { key: Record<string, unknown> };
+    return keyString(key);
+  }
+  readonly #keyEncoder = new EventEncoder(Number.MAX_SAFE_INTEGER);
+
+  async #begin(table: ReadableTable, state: CopyState): Promise<void> {
+    const { schemas, out } = this.#options;
+    const { relation } = table;
+    await this.#mark(table, { phase: 'begin', table: relation.name, ...(state.where ? { where: state.where } : {}) });
+    if (schemas.get(relation.name) === relation.columnsJson) return;
+    schemas.set(relation.name, relation.columnsJson);
+    await this.#between(() => out.writeBetween([relation.schemaSubject], (encoder, index) => encoder.schema(index, relation, 0)));
+  }
+
+  async #withoutKey(table: CapturedTable, state: CopyState): Promise<void> {
+    const { record, log, out, subject } = this.#options;
+    const note = 'the table has no primary key, so its earlier rows cannot be copied: it is in the log from here on';
+    log.warn({ table: table.name }, note);
+    await this.#between(() => out.writeBetween([`${subject}._mark.backfill`], (encoder, index) => encoder.mark(index, 'backfill', { phase: 'skipped', table: table.name, note })));
+    await record.putCopy({ ...state, oid: table.oid, state: 'none', error: note });
+  }
+
+  async #fail(state: CopyState, error: unknown): Promise<void> {
+    const { record, log } = this.#options;
+    log.error({ table: state.table, error: messageOf(error) }, 'backfill failed');
+    await record.putCopy({ ...state, state: 'failed', error: messageOf(error) });
+  }
+
+  async #mark({ relation }: ReadableTable, data: object): Promise<void> {
+    const { out, subject } = this.#options;
+    await this.#between(() => out.writeBetween([`${subject}._mark.backfill`], (encoder, index) => encoder.mark(index, 'backfill', data)));
+    this.#options.log.trace({ table: relation.name, data }, 'mark');
+  }
+
+  #between(run: () => Promise<void>): Promise<void> {
+    const done = new Promise<void>((resolve, reject) => {
+      this.#options.out.add({
+        due: () => true,
+        run: () => run().then(resolve, (error: unknown) => {
+          reject(error as Error);
+          throw error;
+        }),
+      });
+    });
+    return this.#orStopped(done);
+  }
+
+  async #orStopped<T>(work: Promise<T>): Promise<T> {
+    const { signal } = this.#options;
+    let stop!: () => void;
+    const stopped = new Promise<never>((_, reject) => {
+      stop = () => reject(new Error('stopped'));
+      signal.addEventListener('abort', stop, { once: true });
+    });
+    try {
+      return await Promise.race([work, stopped]);
+    } finally {
+      signal.removeEventListener('abort', stop);
+    }
+  }
+}
+
+/** A tuple of its own, since the reader's is overwritten by the next row. */
+function copyOf(row: Tuple): Tuple {
+  const copy = new Tuple();
+  copy.source = Buffer.from(row.source.subarray(row.starts[0] ?? 0, row.ends[row.count - 1]));
+  copy.count = row.count;
+  const base = row.starts[0] ?? 0;
+  for (let i = 0; i < row.count; i++) {
+    copy.kinds[i] = row.kinds[i] ?? columnKind.null;
+    copy.starts[i] = row.starts[i]! - base;
+    copy.ends[i] = row.ends[i]! - base;
+  }
+  return copy;
+}
+
+/** SQL states that another attempt will not change: a syntax error, an unknown column or table, a missing privilege. */
+function isRequestFault(error: unknown): boolean {
+  const code = (error as { code?: unknown }).code;
+  return typeof code === 'string' && /^(42|22|no_such_table)/.test(code);
+}

@@ -1,0 +1,152 @@
+import { EventEncoder } from '../source/event-encoder.ts';
+import { backfillIndex, formatIdLsn, nowMicros, type Lsn, type Position } from '../source/position.ts';
+import type { SourceEvent } from '../source/source.ts';
+import { BatchQueue } from './batch-queue.ts';
+import type { ChangeTracker } from './change-tracker.ts';
+import type { LogWriter, PositionedEvent } from './log-writer.ts';
+
+const highWaterBytes = 8 * 1024 ** 2;
+
+/** Work that stands between transactions: asked at each boundary, it says whether it wrote something. */
+export interface Interlude {
+  /** Is it due, when the log has come to this LSN? */
+  due(loggedLsn: Lsn): boolean;
+  run(): Promise<void>;
+}
+
+/** What is told after each batch. */
+export interface Progress {
+  readonly events: number;
+  readonly bytes: number;
+  readonly seconds: number;
+}
+
+/**
+ * The one way into the log: events of the stream in group-committed batches, and between transactions whatever an interlude
+ * (a backfill's chunk, a mark) has to add.
+ */
+export class CaptureLog {
+  readonly #writer: LogWriter;
+  readonly #tracker: ChangeTracker;
+  readonly #queue = new BatchQueue();
+  readonly #interludes: Interlude[] = [];
+  readonly #onBatch: (progress: Progress) => void;
+  readonly #encoder: EventEncoder;
+  #wake: (() => void) | undefined;
+  #drained: (() => void) | undefined;
+  #stopped = false;
+  #between = true;
+  #whole: Lsn;
+
+  constructor(writer: LogWriter, tracker: ChangeTracker, eventLimit: number, onBatch: (progress: Progress) => void) {
+    this.#writer = writer;
+    this.#tracker = tracker;
+    this.#onBatch = onBatch;
+    this.#encoder = new EventEncoder(eventLimit);
+    // The log may end in the middle of a transaction that takes several batches.
+    this.#whole = writer.end.position.lsn - 1n;
+  }
+
+  get end(): LogWriter['end'] {
+    return this.#writer.end;
+  }
+
+  /** LSN up to which every transaction is in the log whole. */
+  get wholeLsn(): Lsn {
+    return this.#whole;
+  }
+
+  /** Queues events, and waits while too many wait already. */
+  async push(events: readonly SourceEvent[]): Promise<void> {
+    this.#queue.push(events);
+    this.#wakeUp();
+    while (this.#queue.bytes > highWaterBytes && !this.#stopped) await new Promise<void>((resolve) => (this.#drained = resolve));
+  }
+
+  /** Returns when all that was pushed is durable. */
+  async flushed(): Promise<void> {
+    if (this.#stopped) return;
+    await new Promise<void>((resolve) => this.add({ due: () => this.#queue.size === 0, run: () => Promise.resolve(resolve()) }));
+  }
+
+  add(interlude: Interlude): void {
+    this.#interludes.push(interlude);
+    this.#wakeUp();
+  }
+
+  /** Writes until `stop`; rejects when the log cannot be written on. */
+  async run(): Promise<void> {
+    while (!this.#stopped) {
+      if (this.#between && (await this.#interlude())) continue;
+      const batch = this.#queue.next();
+      if (batch) await this.#write(batch.events, batch.atomic);
+      else await new Promise<void>((resolve) => (this.#wake = resolve));
+    }
+  }
+
+  /** Ends `run` after the batch that is on its way. */
+  stop(): void {
+    this.#stopped = true;
+    this.#wakeUp();
+    this.#drained?.();
+  }
+
+  /**
+   * Writes events that stand between transactions, under ids behind the event before them: `encode` writes one event
+   * with the index it is given.
+   */
+  async writeBetween(subjects: readonly string[], encode: (encoder: EventEncoder, index: number, n: number) => void): Promise<void> {
+    const { lsn, index } = this.#writer.end.position;
+    let next = Math.max(backfillIndex, index + 1);
+    for (let from = 0; from < subjects.length; from += 1_000) {
+      const events = subjects.slice(from, from + 1_000).map((subject, i): PositionedEvent => {
+        this.#encoder.begin(formatIdLsn(lsn), undefined, nowMicros());
+        encode(this.#encoder, next, from + i);
+        return { subject, data: this.#encoder.end(false), lsn, index: next++ };
+      });
+      await this.#publish(events, true);
+    }
+  }
+
+  async #interlude(): Promise<boolean> {
+    const n = this.#interludes.findIndex((interlude) => interlude.due(this.#writer.end.position.lsn));
+    if (n < 0) return false;
+    const [interlude] = this.#interludes.splice(n, 1);
+    await interlude!.run();
+    return true;
+  }
+
+  async #write(events: readonly SourceEvent[], atomic: boolean): Promise<void> {
+    const firstSeq = this.#writer.end.seq + 1;
+    await this.#publish(events, atomic);
+    const last = events.at(-1)!;
+    this.#between = last.last;
+    this.#whole = last.last ? last.lsn : wholeBefore(events, this.#whole);
+    this.#tracker.logged(events, firstSeq);
+    if (this.#queue.bytes < highWaterBytes / 2) {
+      this.#drained?.();
+      this.#drained = undefined;
+    }
+  }
+
+  async #publish(events: readonly PositionedEvent[], atomic: boolean): Promise<void> {
+    const begun = performance.now();
+    await this.#writer.write(events, atomic);
+    this.#onBatch({ events: events.length, bytes: events.reduce((sum, event) => sum + event.data.length, 0), seconds: (performance.now() - begun) / 1_000 });
+  }
+
+  #wakeUp(): void {
+    this.#wake?.();
+    this.#wake = undefined;
+  }
+}
+
+/** The LSN of the last whole transaction in a batch that ends within one. */
+function wholeBefore(events: readonly SourceEvent[], before: Lsn): Lsn {
+  return events.findLast((event) => event.last)?.lsn ?? before;
+}
+
+/** The position right before the first event that a stream from `consistentPoint` can have. */
+export function beforeStream(consistentPoint: Lsn): Position {
+  return { lsn: consistentPoint - 1n, index: 0xffffffff };
+}

@@ -1,0 +1,99 @@
+import type { KV } from '../clients/nats.ts';
+import type { Seq } from '../log/event-log.ts';
+import { formatId, parseId, type Position } from '../source/position.ts';
+
+/** How far the copy of a table's rows that were there before its changes were captured has come. */
+export interface CopyState {
+  readonly table: string;
+  /** `pending`: to be copied by backfill; `running`: some chunks are logged; `done`; `none`: cannot be copied (no primary key). */
+  readonly state: 'pending' | 'running' | 'done' | 'none' | 'failed';
+  /** Of the table when this was written: another oid is another table. */
+  readonly oid: number;
+  /** Text values of the primary key up to which rows are copied. */
+  readonly after?: readonly string[] | undefined;
+  /** Rows logged so far. */
+  readonly rows: number;
+  /** Estimate of the rows to copy, for progress. */
+  readonly total?: number;
+  /** Condition of a backfill that was asked for by hand. */
+  readonly where?: string | undefined;
+  readonly error?: string | undefined;
+}
+
+/**
+ * The log's own record beside it, in a key-value bucket without limits: which database it is the history of, and the last
+ * position that was confirmed to it (a trimmed log may be empty, its last event is then not there to ask).
+ */
+export class LogRecord {
+  readonly #bucket: KV;
+
+  constructor(bucket: KV) {
+    this.#bucket = bucket;
+  }
+
+  async get(key: 'epoch' | 'system_identifier' | 'timeline' | 'epoch_start'): Promise<string | undefined> {
+    const entry = await this.#bucket.get(key);
+    return entry?.operation === 'PUT' ? entry.string() : undefined;
+  }
+
+  async put(key: 'epoch' | 'system_identifier' | 'timeline' | 'epoch_start', value: string): Promise<void> {
+    await this.#bucket.put(key, value);
+  }
+
+  async position(): Promise<{ seq: Seq; position: Position } | undefined> {
+    const entry = await this.#bucket.get('position');
+    if (entry?.operation !== 'PUT') return undefined;
+    const { seq, id } = entry.json<{ seq: Seq; id: string }>();
+    return { seq, position: parseId(id) };
+  }
+
+  async putPosition(seq: Seq, position: Position): Promise<void> {
+    await this.#bucket.put('position', JSON.stringify({ seq, id: formatId(position) }));
+  }
+
+  async forgetPosition(): Promise<void> {
+    await this.#bucket.delete('position');
+  }
+
+  async copies(): Promise<Map<string, CopyState>> {
+    const found = new Map<string, CopyState>();
+    const keys: string[] = [];
+    for await (const key of await this.#bucket.keys('table.*')) keys.push(key);
+    for (const key of keys) {
+      const entry = await this.#bucket.get(key);
+      if (entry?.operation !== 'PUT') continue;
+      const state = entry.json<CopyState>();
+      found.set(state.table, state);
+    }
+    return found;
+  }
+
+  async copy(table: string): Promise<CopyState | undefined> {
+    const entry = await this.#bucket.get(copyKey(table));
+    return entry?.operation === 'PUT' ? entry.json<CopyState>() : undefined;
+  }
+
+  async putCopy(state: CopyState): Promise<void> {
+    await this.#bucket.put(copyKey(state.table), JSON.stringify(state));
+  }
+
+  async forgetCopies(): Promise<void> {
+    for (const table of (await this.copies()).keys()) await this.#bucket.delete(copyKey(table));
+  }
+
+  /** Calls `listener` when a backfill is asked for, until the signal fires. */
+  async onRequest(listener: (state: CopyState) => void, signal: AbortSignal): Promise<void> {
+    const watch = await this.#bucket.watch({ key: 'table.*' });
+    signal.addEventListener('abort', () => watch.stop(), { once: true });
+    for await (const entry of watch) {
+      if (entry.operation !== 'PUT') continue;
+      const state = entry.json<CopyState>();
+      if (state.state === 'pending') listener(state);
+    }
+  }
+}
+
+/** Keys of a bucket allow few characters; names of tables allow all. */
+function copyKey(table: string): string {
+  return `table.${Buffer.from(table).toString('base64url')}`;
+}

@@ -1,0 +1,104 @@
+import { backoffMs, pause } from '../runtime/backoff.ts';
+import { messageOf, refused } from '../runtime/errors.ts';
+import type { Logger } from '../runtime/logging.ts';
+import type { EventLog, LogEvent, NewEvent, Seq } from '../log/event-log.ts';
+import { comparePositions, formatId, parseId, type Position } from '../source/position.ts';
+
+/** An event with the position that its `id` says. */
+export interface PositionedEvent extends NewEvent, Position {}
+
+/** The end of the log: its last sequence, and the position of the last event (of this epoch, if there is one). */
+export interface LogEnd {
+  readonly seq: Seq;
+  readonly position: Position;
+}
+
+/** The log has grown by something that we did not write: a late batch of our predecessor, or another writer. */
+export class LogMoved extends Error {}
+
+/** The position that an event of the log names. Throws `foreign_event` (refused) when it names none. */
+export function positionOf(event: LogEvent): Position {
+  try {
+    const { id } = JSON.parse(Buffer.from(event.data).toString('utf8')) as { id: string };
+    return parseId(id);
+  } catch {
+    throw refused(
+      'foreign_event',
+      `the log's event ${event.seq} (${event.subject}) has no position: something other than capture has written to the stream`,
+      'find and stop that writer, then take a new snapshot: headwater resnapshot',
+    );
+  }
+}
+
+/**
+ * Writes to the end of the log, and knows where that is. Every publish names the sequence it follows, so nothing can be
+ * written twice or beside another writer. When an answer does not come, the log's own last event says how much was stored.
+ */
+export class LogWriter {
+  readonly #log: EventLog;
+  readonly #logger: Logger;
+  readonly #signal: AbortSignal;
+  #end: LogEnd;
+
+  constructor(log: EventLog, end: LogEnd, logger: Logger, signal: AbortSignal) {
+    this.#log = log;
+    this.#end = end;
+    this.#logger = logger;
+    this.#signal = signal;
+  }
+
+  get end(): LogEnd {
+    return this.#end;
+  }
+
+  /** Returns when all events are durable, for as long as it takes. Throws `LogMoved`, or `log_regressed` (refused). */
+  async write(events: readonly PositionedEvent[], atomic: boolean): Promise<void> {
+    let rest = events;
+    for (let attempt = 0; rest.length > 0; attempt++) {
+      this.#signal.throwIfAborted();
+      try {
+        const seq = atomic ? await this.#log.append(rest, this.#end.seq) : await this.#log.appendEach(rest, this.#end.seq);
+        this.#advance(seq, rest.at(-1)!);
+        return;
+      } catch (error) {
+        if (attempt === 1) this.#logger.warn({ error: messageOf(error) }, 'the log does not take events, trying again until it does');
+        else this.#logger.debug({ error: messageOf(error) }, 'no clear answer from the log, asking for its last event');
+      }
+      await pause(attempt === 0 ? 0 : backoffMs(attempt), this.#signal);
+      rest = await this.#unstored(rest);
+    }
+  }
+
+  /** What of the events the log does not hold yet. */
+  async #unstored(events: readonly PositionedEvent[]): Promise<readonly PositionedEvent[]> {
+    const { last } = await this.#ask(() => this.#log.bounds());
+    if (last === this.#end.seq) return events;
+    if (last < this.#end.seq)
+      throw refused('log_regressed', `the log ends at sequence ${last}, but ${this.#end.seq} had been acknowledged`, 'restore the log, or take a new snapshot: headwater resnapshot');
+    const event = await this.#ask(() => this.#log.get(last));
+    if (!event) return this.#unstored(events);
+    const stored = last - this.#end.seq;
+    const ours = events[stored - 1];
+    if (!ours || comparePositions(positionOf(event), ours) !== 0) {
+      throw new LogMoved(`the log ends with ${formatId(positionOf(event))} at ${last}, which this process has not written`);
+    }
+    this.#advance(last, ours);
+    return events.slice(stored);
+  }
+
+  async #ask<T>(question: () => Promise<T>): Promise<T> {
+    for (let attempt = 0; ; attempt++) {
+      this.#signal.throwIfAborted();
+      try {
+        return await question();
+      } catch (error) {
+        this.#logger.debug({ error: messageOf(error) }, 'the log does not answer');
+        await pause(backoffMs(attempt), this.#signal);
+      }
+    }
+  }
+
+  #advance(seq: Seq, { lsn, index }: Position): void {
+    this.#end = { seq, position: { lsn, index } };
+  }
+}

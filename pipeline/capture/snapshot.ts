@@ -1,0 +1,109 @@
+import type { Catalog } from '../../schemas/catalog.ts';
+import { connectPostgres, escapeLiteral, stableText, type PgClient } from '../clients/postgres.ts';
+import type { Logger } from '../runtime/logging.ts';
+import { EventEncoder } from '../source/event-encoder.ts';
+import { formatIdLsn, nowMicros, type Lsn } from '../source/position.ts';
+import type { SourceEvent } from '../source/source.ts';
+import { describeTable, readRows, selectRows } from '../source/table-reader.ts';
+import type { Tuple } from '../source/pgoutput.ts';
+import { TypeRegistry } from '../source/types.ts';
+import type { CaptureLog } from './capture-log.ts';
+import type { LogRecord } from './log-record.ts';
+import type { CapturedTable } from './tables.ts';
+
+export interface SnapshotOptions {
+  readonly url: string;
+  readonly catalog: Catalog;
+  readonly subject: string;
+  readonly eventLimit: number;
+  readonly log: Logger;
+  readonly record: LogRecord;
+  readonly out: CaptureLog;
+  readonly schemas: Map<string, string>;
+  readonly signal: AbortSignal;
+}
+
+/** Rows that gather before they are handed on. */
+const portion = 1_000;
+
+/**
+ * The first copy: every row of these tables as it was at the slot's consistent point, as `read` events right before the
+ * stream's first possible event. Marks open and close it.
+ */
+export class Snapshot {
+  readonly #options: SnapshotOptions;
+  readonly #encoder: EventEncoder;
+  readonly #lsn: Lsn;
+  readonly #types = new TypeRegistry();
+  #index = 0;
+  #waiting: SourceEvent[] = [];
+
+  /** @param consistentPoint of the slot; the copy's events stand one before it */
+  constructor(consistentPoint: Lsn, options: SnapshotOptions) {
+    this.#options = options;
+    this.#lsn = consistentPoint - 1n;
+    this.#encoder = new EventEncoder(options.eventLimit);
+  }
+
+  /** Copies the tables in the exported snapshot, and notes each in the log's record when it is complete. */
+  async copy(snapshotName: string, tables: readonly CapturedTable[]): Promise<void> {
+    const { url, log, signal } = this.#options;
+    const client = await connectPostgres(url, 'headwater snapshot', log);
+    try {
+      for (const setting of stableText) await client.query(setting);
+      await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+      await client.query(`SET TRANSACTION SNAPSHOT ${escapeLiteral(snapshotName)}`);
+      await this.#mark({ phase: 'begin', tables: tables.map((table) => table.name) });
+      let rows = 0;
+      for (const table of tables) {
+        signal.throwIfAborted();
+        rows += await this.#table(client, table);
+      }
+      await this.#mark({ phase: 'end', rows });
+      await this.#handOn();
+    } finally {
+      await client.end();
+    }
+  }
+
+  async #table(client: PgClient, table: CapturedTable): Promise<number> {
+    const { catalog, subject, schemas, record, out, log, signal } = this.#options;
+    const begun = performance.now();
+    const readable = await describeTable(client, table, this.#types, catalog, subject);
+    const { relation } = readable;
+    this.#emit(relation.schemaSubject, relation.name, (index) => this.#encoder.schema(index, relation, 0));
+    schemas.set(relation.name, relation.columnsJson);
+    let rows = 0;
+    const each = (row: Tuple): void => {
+      rows++;
+      this.#emit(relation.subjects.read, relation.name, (index) => this.#encoder.change(index, { relation, op: 'read', before: undefined, oldKind: 0, after: row }, 0));
+    };
+    await readRows(client, selectRows(readable, {}), each, async () => {
+      signal.throwIfAborted();
+      if (this.#waiting.length >= portion) await this.#handOn();
+    });
+    await this.#handOn();
+    await out.flushed();
+    await record.putCopy({ table: table.name, oid: table.oid, state: 'done', rows });
+    log.info({ table: table.name, rows, seconds: Number(((performance.now() - begun) / 1_000).toFixed(2)) }, 'table copied');
+    return rows;
+  }
+
+  async #mark(data: object): Promise<void> {
+    this.#emit(`${this.#options.subject}._mark.snapshot`, undefined, (index) => this.#encoder.mark(index, 'snapshot', data));
+    await this.#handOn();
+  }
+
+  #emit(subject: string, table: string | undefined, write: (index: number) => void): void {
+    const index = this.#index++;
+    this.#encoder.begin(formatIdLsn(this.#lsn), undefined, nowMicros());
+    write(index);
+    this.#waiting.push({ subject, data: this.#encoder.end(false), lsn: this.#lsn, index, xid: undefined, last: true, table });
+  }
+
+  async #handOn(): Promise<void> {
+    const events = this.#waiting;
+    this.#waiting = [];
+    if (events.length > 0) await this.#options.out.push(events);
+  }
+}

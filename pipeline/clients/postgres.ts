@@ -1,0 +1,51 @@
+import pg from 'pg';
+import { to as copyTo } from 'pg-copy-streams';
+import type { Logger } from '../runtime/logging.ts';
+import { messageOf } from '../runtime/errors.ts';
+
+export type PgClient = pg.Client;
+export type PgPool = pg.Pool;
+export type PgPoolClient = pg.PoolClient;
+export type PgConfig = pg.ClientConfig;
+export const { DatabaseError, escapeIdentifier, escapeLiteral } = pg;
+
+/** `"schema"."table"`, quoted for SQL. */
+export function quoteTable(schema: string, table: string): string {
+  return `${escapeIdentifier(schema)}.${escapeIdentifier(table)}`;
+}
+
+/**
+ * Settings under which every value has one text form, whoever reads it and wherever: the stream, a snapshot, a backfill.
+ * `search_path` matters too, since names of types, tables and functions are printed relative to it.
+ */
+export const stableText: readonly string[] = [
+  `SET TimeZone = 'UTC'`,
+  `SET DateStyle = 'ISO, MDY'`,
+  `SET IntervalStyle = 'iso_8601'`,
+  `SET extra_float_digits = 3`,
+  `SET bytea_output = 'hex'`,
+  `SET xmloption = 'content'`,
+  `SET search_path = pg_catalog`,
+];
+
+/** A connected client whose background errors (a server that went away) are logged, not thrown. */
+export async function connectPostgres(url: string, applicationName: string, log: Logger, extra: PgConfig = {}): Promise<PgClient> {
+  const client = new pg.Client({ connectionString: url, application_name: applicationName, keepAlive: true, connectionTimeoutMillis: 10_000, ...extra });
+  client.on('error', (error) => log.debug({ error: messageOf(error) }, `${applicationName}: PostgreSQL connection lost`));
+  await client.connect();
+  return client;
+}
+
+/** A pool of short-lived uses; connections that break while idle are replaced at the next use. */
+export function createPool(url: string, applicationName: string, log: Logger, max = 5): PgPool {
+  const pool = new pg.Pool({ connectionString: url, application_name: applicationName, max, keepAlive: true, connectionTimeoutMillis: 10_000 });
+  pool.on('error', (error) => log.debug({ error: messageOf(error) }, `${applicationName}: idle PostgreSQL connection lost`));
+  // The pool listens only to idle clients: one that is lost while checked out, between two queries, would end the process.
+  pool.on('connect', (client) => client.on('error', (error) => log.debug({ error: messageOf(error) }, `${applicationName}: PostgreSQL connection lost`)));
+  return pool;
+}
+
+/** The rows of `COPY (query) TO STDOUT`, as the bytes come. */
+export function copyOut(client: PgClient, query: string): AsyncIterable<Buffer> {
+  return client.query(copyTo(`COPY (${query}) TO STDOUT`)) as AsyncIterable<Buffer>;
+}

@@ -1,0 +1,188 @@
+import { JetStreamApiError, jetstreamManager, nanos, type JetStreamManager, type NatsConnection } from '../clients/nats.ts';
+import { backoffMs, pause } from '../runtime/backoff.ts';
+import { HeadwaterError, messageOf, refused } from '../runtime/errors.ts';
+import type { Logger } from '../runtime/logging.ts';
+import { OffsetExpired } from './errors.ts';
+import type { Bounds, EventLog, LogEvent, NewEvent, ReadOptions, Seq } from './event-log.ts';
+import { Publisher } from './publisher.ts';
+import { PullReader } from './pull-reader.ts';
+import { epochKey, ensureStream, renewEpoch, type StreamSettings } from './stream.ts';
+
+const defaultHighWater = 16 * 1024 ** 2;
+const trimCheckMs = 1_000;
+const noSuchMessage = 10037;
+
+/** The log on a JetStream stream. */
+export class JetStreamLog implements EventLog {
+  readonly #connection: NatsConnection;
+  readonly #jsm: JetStreamManager;
+  readonly #stream: string;
+  readonly #all: string;
+  readonly #log: Logger;
+  readonly #publisher: Publisher;
+
+  private constructor(connection: NatsConnection, jsm: JetStreamManager, settings: Pick<StreamSettings, 'stream' | 'subject'>, log: Logger) {
+    this.#connection = connection;
+    this.#jsm = jsm;
+    this.#stream = settings.stream;
+    this.#all = `${settings.subject}.>`;
+    this.#log = log;
+    this.#publisher = new Publisher(connection);
+  }
+
+  /** Opens the log for writing: makes the stream or checks that the one that is there fits. */
+  static async create(connection: NatsConnection, settings: StreamSettings, log: Logger): Promise<JetStreamLog> {
+    const jsm = await jetstreamManager(connection, { timeout: 10_000 });
+    await ensureStream(jsm, settings, connection.info?.max_payload ?? 1024 ** 2);
+    return new JetStreamLog(connection, jsm, settings, log);
+  }
+
+  /** Opens the log for reading. Throws `no_log` (reaction `retry`) while its stream does not exist. */
+  static async open(connection: NatsConnection, settings: Pick<StreamSettings, 'stream' | 'subject'>, log: Logger): Promise<JetStreamLog> {
+    const jsm = await jetstreamManager(connection, { timeout: 10_000 });
+    await jsm.streams.info(settings.stream).catch((error: unknown) => {
+      throw new HeadwaterError('no_log', `stream ${settings.stream} is not there: ${messageOf(error)}`, { reaction: 'retry', hint: 'start capture, which makes it' });
+    });
+    return new JetStreamLog(connection, jsm, settings, log);
+  }
+
+  /** Bytes an event with its headers may have. */
+  get maxPayload(): number {
+    return this.#connection.info?.max_payload ?? 1024 ** 2;
+  }
+
+  append(events: readonly NewEvent[], expectedLastSeq: Seq): Promise<Seq> {
+    return this.#publisher.append(events, expectedLastSeq);
+  }
+
+  appendEach(events: readonly NewEvent[], expectedLastSeq: Seq): Promise<Seq> {
+    return this.#publisher.appendEach(events, expectedLastSeq);
+  }
+
+  async *read(from: Seq, options: ReadOptions = {}): AsyncGenerator<readonly LogEvent[], void, undefined> {
+    let next = Math.max(1, from);
+    for (let attempt = 0; !options.signal?.aborted; attempt++) {
+      try {
+        for await (const events of this.#readOnce(next, options)) {
+          next = events.at(-1)!.seq + 1;
+          attempt = 0;
+          const wanted = options.subjects ? events.filter((event) => matchesAny(event.subject, options.subjects!)) : events;
+          if (wanted.length > 0) yield wanted;
+          if (options.signal?.aborted) return;
+        }
+      } catch (error) {
+        if (error instanceof OffsetExpired) throw error;
+        if (options.signal?.aborted) return;
+        this.#log.debug({ error: messageOf(error), next }, 'reading the log was interrupted, going on from where it was');
+        await pause(backoffMs(attempt), options.signal);
+      }
+    }
+  }
+
+  /**
+   * Reads with one consumer until it breaks. Filtered readers get the ticks too, so that their position moves on and a
+   * trim that overtakes them is noticed (the server itself skips what it has trimmed without a word).
+   */
+  async *#readOnce(from: Seq, options: ReadOptions): AsyncGenerator<readonly LogEvent[], void, undefined> {
+    const tick = this.#all.replace(/>$/, '_tick');
+    const subjects = options.subjects ? withoutOverlap([...options.subjects, tick]) : [this.#all];
+    const reader = await PullReader.open(this.#connection, this.#jsm, { stream: this.#stream, start: { seq: from }, subjects, highWaterBytes: options.highWaterBytes ?? defaultHighWater, maxPayload: this.maxPayload });
+    try {
+      let position = from;
+      let checkedAt = -Infinity;
+      for (;;) {
+        if (performance.now() - checkedAt > trimCheckMs) {
+          const { first, last } = await this.bounds();
+          if (position < first && first <= last + 1 && position <= last) throw new OffsetExpired(position, first);
+          checkedAt = performance.now();
+        }
+        const events = await reader.take(options.signal);
+        if (!events) return;
+        if (!options.subjects) requireContiguous(position, events);
+        position = events.at(-1)!.seq + 1;
+        yield events;
+      }
+    } finally {
+      reader.close();
+    }
+  }
+
+  async get(seq: Seq): Promise<LogEvent | undefined> {
+    return this.#message({ seq });
+  }
+
+  async last(subject: string = this.#all): Promise<LogEvent | undefined> {
+    return this.#message({ last_by_subj: subject });
+  }
+
+  async lastPerSubject(subject: string): Promise<readonly LogEvent[]> {
+    const reader = await PullReader.open(this.#connection, this.#jsm, { stream: this.#stream, start: { lastPerSubject: true }, subjects: [subject], highWaterBytes: 64 * 1024 ** 2, maxPayload: this.maxPayload });
+    try {
+      const found: LogEvent[] = [];
+      while (reader.pending > 0) {
+        const events = await reader.take(AbortSignal.timeout(10_000));
+        if (!events) throw new HeadwaterError('log_timeout', `no answer about ${subject} in 10 s`, { reaction: 'retry' });
+        found.push(...events);
+      }
+      return found;
+    } finally {
+      reader.close();
+    }
+  }
+
+  async firstSince(time: Date): Promise<LogEvent | undefined> {
+    const info = await this.#jsm.consumers.add(this.#stream, { ack_policy: 'none', mem_storage: true, num_replicas: 1, inactive_threshold: nanos(1_000), deliver_policy: 'by_start_time', opt_start_time: time.toISOString() });
+    await this.#jsm.consumers.delete(this.#stream, info.name).catch(() => undefined);
+    return info.num_pending === 0 ? undefined : this.get(info.delivered.stream_seq + 1);
+  }
+
+  async bounds(): Promise<Bounds> {
+    const { state, config } = await this.#jsm.streams.info(this.#stream);
+    const first = state.messages === 0 ? state.last_seq + 1 : state.first_seq;
+    return { first, last: state.last_seq, bytes: state.bytes, messages: state.messages, epoch: config.metadata?.[epochKey] ?? '' };
+  }
+
+  /** Begins a new history on the same stream and returns its epoch. */
+  renewEpoch(): Promise<string> {
+    return renewEpoch(this.#jsm, this.#stream);
+  }
+
+  /** Ends what this object keeps on the connection; the connection itself is its owner's. */
+  close(): void {
+    this.#publisher.close();
+  }
+
+  async #message(query: { seq: number } | { last_by_subj: string }): Promise<LogEvent | undefined> {
+    try {
+      const message = await this.#jsm.streams.getMessage(this.#stream, query);
+      return message ? { seq: message.seq, subject: message.subject, data: message.data } : undefined;
+    } catch (error) {
+      if (error instanceof JetStreamApiError && error.code === noSuchMessage) return undefined;
+      throw error;
+    }
+  }
+}
+
+/** The log's sequences have no holes (nothing is deleted, refused batches use none): a hole means that events were trimmed unread. */
+function requireContiguous(position: Seq, events: readonly LogEvent[]): void {
+  let expected = position;
+  for (const { seq } of events) {
+    if (seq !== expected) throw expected < seq ? new OffsetExpired(expected, seq) : refused('log_regressed', `sequence ${seq} came after ${expected - 1}`);
+    expected = seq + 1;
+  }
+}
+
+/** Does a NATS subject match one of the filters (`*` one token, `>` the rest)? */
+export function matchesAny(subject: string, filters: readonly string[]): boolean {
+  const tokens = subject.split('.');
+  return filters.some((filter) => {
+    const wanted = filter.split('.');
+    return wanted.every((token, i) => (token === '>' ? tokens.length > i : token === '*' ? i < tokens.length : token === tokens[i])) && (wanted.at(-1) === '>' || wanted.length === tokens.length);
+  });
+}
+
+/** The server refuses filters of which one covers another. */
+function withoutOverlap(filters: readonly string[]): readonly string[] {
+  const distinct = [...new Set(filters)];
+  return distinct.filter((filter) => !distinct.some((other) => other !== filter && matchesAny(filter, [other])));
+}

@@ -1,0 +1,29 @@
+import type { Seq } from '../log/event-log.ts';
+
+/** A current row: the last event that wrote it, with the log's own bytes. */
+export interface CachedRow {
+  readonly seq: Seq;
+  readonly event: Uint8Array;
+}
+
+/** How far a store of current rows has come. */
+export interface RowsPosition {
+  readonly seq: Seq;
+  readonly epoch: string;
+}
+
+/**
+ * The current rows of captured tables, as a fold of the log. They can be newer than a position that was asked for
+ * before: a reader that wants exactly a position leaves out rows with a later sequence and reads those from the log.
+ */
+export interface RowSource {
+  /** Up to where every event is folded in; undefined while nothing is (no cache yet, or it is being rebuilt). Rejects when the store is away. */
+  position(): Promise<RowsPosition | undefined>;
+  /**
+   * The rows of `<schema>.<table>` in pages, in no order, each at least once; none for a table that is not cached (see `holds`).
+   * A row that changes meanwhile is given in its old or its new state.
+   */
+  rows(table: string, options?: { readonly signal?: AbortSignal }): AsyncIterable<readonly CachedRow[]>;
+  /** Whether this table's rows are kept at all. */
+  holds(table: string): Promise<boolean>;
+}

@@ -1,0 +1,139 @@
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
+import type { EventLog } from '../log/event-log.ts';
+import { backoffMs, pause } from '../runtime/backoff.ts';
+import { messageOf, type HeadwaterError } from '../runtime/errors.ts';
+import type { Role, RoleContext } from '../runtime/lifecycle.ts';
+import type { DeadLetters } from './dead-letters.ts';
+import type { BatchLimits } from './group-commit.ts';
+import { Lease } from './lease.ts';
+import { stopsProcessor } from './offset-check.ts';
+import type { Processor } from './processor.ts';
+import { runnerMetrics } from './runner-metrics.ts';
+import { Session, type SessionParts } from './session.ts';
+import type { StateStore } from './state-store.ts';
+
+export interface RunnerParts<Effects> {
+  readonly eventLog: EventLog;
+  readonly processor: Processor<Effects>;
+  readonly store: StateStore<Effects>;
+  readonly deadLetters: DeadLetters;
+  /** How long an instance that died keeps the others waiting (default 10 s). */
+  readonly leaseMs?: number;
+  /** Most of one commit (default 1,000 events, 4 MiB of them). */
+  readonly limits?: Partial<BatchLimits>;
+  /**
+   * Asked when the processor would stop since its offset says nothing about the log any more (`offset_expired`,
+   * `log_regressed`, `epoch_changed`): true when the state has been mended or made anew, and is to be loaded again.
+   */
+  readonly mend?: (reason: HeadwaterError) => Promise<boolean>;
+}
+
+const mendable = new Set(['offset_expired', 'log_regressed', 'epoch_changed']);
+
+/**
+ * Runs a processor: reads the log from the processor's own durable offset, applies events in order, and commits effects
+ * and offset in one step. Of several instances one works, the others wait for its lease.
+ */
+export function startRunner<Effects>(context: RoleContext, parts: RunnerParts<Effects>): Role {
+  const runner = new Runner(context, parts);
+  return { name: parts.processor.name, done: runner.done, stop: () => runner.stop() };
+}
+
+class Runner<Effects> {
+  readonly done: Promise<void>;
+  readonly #context: RoleContext;
+  readonly #parts: RunnerParts<Effects>;
+  readonly #session: SessionParts<Effects>;
+  readonly #lease: Lease;
+  readonly #stopping = new AbortController();
+
+  constructor(context: RoleContext, parts: RunnerParts<Effects>) {
+    const { name } = parts.processor;
+    this.#context = context;
+    this.#parts = parts;
+    this.#lease = new Lease(parts.store, `${hostname()}:${process.pid}:${randomUUID()}`, parts.leaseMs ?? 10_000, context.log);
+    this.#session = {
+      ...parts,
+      tickSubject: `${context.config.subject}._tick`,
+      limits: { events: 1_000, bytes: 4 * 1024 ** 2, ...parts.limits },
+      metrics: runnerMetrics(context.metrics, name),
+      log: context.log,
+      onHealth: (ok, detail) => context.health.report(name, ok, detail),
+    };
+    const stop = (): void => this.#stopping.abort();
+    context.signal.addEventListener('abort', stop, { once: true });
+    if (context.signal.aborted) stop();
+    this.done = this.#run().finally(() => context.signal.removeEventListener('abort', stop));
+    // Whoever holds the role awaits `done`; until then a fault must not count as unhandled.
+    this.done.catch(() => undefined);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.done.catch(() => undefined);
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping;
+    try {
+      for (let attempt = 0; !signal.aborted; ) {
+        attempt = (await this.#turn()) ? 0 : attempt + 1;
+        if (attempt > 0) await pause(backoffMs(attempt), signal);
+      }
+    } catch (error) {
+      this.#context.health.report(this.#parts.processor.name, false, messageOf(error));
+      throw error;
+    } finally {
+      this.#session.metrics.working(false);
+      await this.#lease.release();
+    }
+  }
+
+  /** Waits for the lease and works while it lasts. False when something was away and a pause is due. */
+  async #turn(): Promise<boolean> {
+    const { name } = this.#parts.processor;
+    try {
+      await this.#lease.take(this.#stopping.signal, () => this.#standBy());
+    } catch (error) {
+      if (this.#stopping.signal.aborted) return true;
+      throw error;
+    }
+    const ending = new AbortController();
+    const signal = AbortSignal.any([this.#stopping.signal, ending.signal]);
+    const leased = this.#lease.keep(signal).then((kept) => {
+      if (kept) return;
+      this.#context.log.warn(`${name}: another instance has taken over, standing by`);
+      ending.abort();
+    });
+    this.#session.metrics.working(true);
+    this.#context.health.report(name, true, 'working');
+    try {
+      if ((await new Session(this.#session, signal).run()) === 'lost') this.#context.log.warn(`${name}: the stored offset is not the expected one, loading again`);
+      return true;
+    } catch (error) {
+      return await this.#judge(error, signal);
+    } finally {
+      ending.abort();
+      await leased;
+    }
+  }
+
+  /** What an error of a session asks for: an end, another session at once (true), or one after a pause (false). */
+  async #judge(error: unknown, signal: AbortSignal): Promise<boolean> {
+    if (signal.aborted && !stopsProcessor(error)) return true;
+    if (stopsProcessor(error)) {
+      if (mendable.has(error.code) && (await this.#parts.mend?.(error))) return true;
+      throw error;
+    }
+    this.#context.log.warn({ error: messageOf(error) }, `${this.#parts.processor.name}: interrupted, starting again from the stored offset`);
+    return false;
+  }
+
+  #standBy(): void {
+    const { name } = this.#parts.processor;
+    this.#session.metrics.working(false);
+    this.#context.health.report(name, true, 'standing by: another instance works');
+    this.#context.log.info(`${name}: another instance works, standing by`);
+  }
+}

@@ -1,0 +1,187 @@
+import type { Bounds, EventLog, LogEvent, Seq } from '../log/event-log.ts';
+import { pause, untilItWorks } from '../runtime/backoff.ts';
+import type { Logger } from '../runtime/logging.ts';
+import type { DeadLetters } from './dead-letters.ts';
+import { microsOf } from './event-head.ts';
+import { GroupCommit, type BatchLimits } from './group-commit.ts';
+import { requireContinuity } from './offset-check.ts';
+import { Applier } from './poison.ts';
+import type { Processor } from './processor.ts';
+import type { RunnerMetrics } from './runner-metrics.ts';
+import type { Offset, StateStore } from './state-store.ts';
+
+/** What a session works with. */
+export interface SessionParts<Effects> {
+  readonly eventLog: EventLog;
+  readonly processor: Processor<Effects>;
+  readonly store: StateStore<Effects>;
+  readonly deadLetters: DeadLetters;
+  /** Subject of the log's ticks, `ev._tick`. */
+  readonly tickSubject: string;
+  readonly limits: BatchLimits;
+  readonly metrics: RunnerMetrics;
+  readonly log: Logger;
+  /** Says whether the store and the log answer. */
+  readonly onHealth: (ok: boolean, detail: string) => void;
+}
+
+/** The stored offset is not the one this instance expected. */
+class ComparisonLost extends Error {}
+
+const watchMs = 2_000;
+
+/**
+ * From loading the offset to the end of working from it: the log is read, folded and committed until a signal fires
+ * or the store turns out to hold something else. All that is believed of the store is believed for one session only.
+ */
+export class Session<Effects> {
+  readonly #parts: SessionParts<Effects>;
+  /** Fires when all work is to end: nothing more is begun. */
+  readonly #signal: AbortSignal;
+  /** Ends the reading alone. */
+  readonly #reading = new AbortController();
+  #failure: unknown;
+  /** Microseconds since 1970 up to which the log's own clock has been folded: the running maximum of `at`. */
+  #logTime = 0;
+
+  constructor(parts: SessionParts<Effects>, signal: AbortSignal) {
+    this.#parts = parts;
+    this.#signal = signal;
+  }
+
+  /**
+   * Works until the signal fires (`stopped`: everything applied is committed) or the comparison is lost (`lost`).
+   * @throws HeadwaterError what stops a processor: see `requireContinuity`, `Applier`
+   */
+  async run(): Promise<'stopped' | 'lost'> {
+    this.#parts.processor.reset?.();
+    const stored = await this.#load();
+    this.#parts.log.info(`${this.#parts.processor.name}: going on after sequence ${stored.seq}`);
+    const commits = this.#groupCommit(stored);
+    const end = (): void => this.#reading.abort();
+    this.#signal.addEventListener('abort', end, { once: true });
+    if (this.#signal.aborted) end();
+    const watching = this.#watch(commits);
+    try {
+      await this.#fold(stored.seq + 1, commits);
+      await commits.flush();
+      if (this.#failure !== undefined) throw this.#failure;
+      return 'stopped';
+    } catch (error) {
+      if (error instanceof ComparisonLost) return 'lost';
+      throw error;
+    } finally {
+      this.#signal.removeEventListener('abort', end);
+      end();
+      await watching;
+      await commits.settled();
+    }
+  }
+
+  #groupCommit(stored: Offset): GroupCommit<Effects> {
+    return new GroupCommit<Effects>({
+      begin: () => this.#parts.processor.begin(),
+      commit: (effects, expected, next) => this.#commit(effects, expected, next),
+      stored,
+      limits: this.#parts.limits,
+      onFailure: () => this.#reading.abort(),
+    });
+  }
+
+  /** The offset to go on from; the first one is set before the first event, so that it is always there to compare. */
+  async #load(): Promise<Offset> {
+    const { store, eventLog, processor } = this.#parts;
+    const stored = await this.#untilItWorks('state store', () => store.offset());
+    const bounds = await this.#untilItWorks('log', () => eventLog.bounds());
+    if (stored) {
+      requireContinuity(processor.name, stored, bounds);
+      return stored;
+    }
+    const start = { seq: Math.max(0, bounds.first - 1), epoch: bounds.epoch };
+    if (start.seq > 0) this.#parts.log.warn(`${processor.name}: starts at sequence ${bounds.first}, since the log no longer holds what was before`);
+    const outcome = await this.#untilItWorks('state store', () => store.commit(processor.begin(), undefined, start));
+    return outcome === 'committed' ? start : this.#load();
+  }
+
+  async #fold(from: Seq, commits: GroupCommit<Effects>): Promise<void> {
+    const { eventLog, processor, tickSubject } = this.#parts;
+    // The ticks come with every filter, so that the offset moves on over events that concern nobody.
+    const subjects = processor.subjects ? { subjects: [...new Set([...processor.subjects, tickSubject])] } : {};
+    const applier = new Applier(processor);
+    for await (const events of eventLog.read(from, { ...subjects, signal: this.#reading.signal })) {
+      for (const event of events) {
+        if (commits.full) await commits.room();
+        const letter = applier.apply(event, commits.effects);
+        if (letter) await this.#bury(letter);
+        commits.add(event);
+        if (this.#reading.signal.aborted) break;
+      }
+      this.#noteTime(events.at(-1));
+      commits.send();
+      if (this.#reading.signal.aborted) break;
+    }
+  }
+
+  async #bury(letter: Parameters<DeadLetters['publish']>[0]): Promise<void> {
+    const { deadLetters, metrics, log } = this.#parts;
+    await this.#untilItWorks('dead letters', () => deadLetters.publish(letter));
+    metrics.deadLetter();
+    log.warn({ seq: letter.seq, code: letter.code, reason: letter.reason }, `${letter.processor}: an event could not be applied and went to the dead letters`);
+  }
+
+  async #commit(effects: Effects, expected: Offset, next: Offset): Promise<void> {
+    const { store, metrics } = this.#parts;
+    const began = performance.now();
+    const outcome = await this.#untilItWorks('state store', () => store.commit(effects, expected, next));
+    if (outcome === 'lost') {
+      const stored = await this.#untilItWorks('state store', () => store.offset());
+      // An answer that got lost: the commit was made, and made once.
+      if (stored?.seq !== next.seq || stored.epoch !== next.epoch) throw new ComparisonLost(`expected ${expected.seq}, found ${stored?.seq ?? 'none'}`);
+    }
+    metrics.committed((performance.now() - began) / 1_000);
+    metrics.events(next.seq - expected.seq);
+  }
+
+  /** Compares the log with the position while working: the lag, and whether it is still the same history. */
+  async #watch(commits: GroupCommit<Effects>): Promise<void> {
+    const { eventLog, metrics } = this.#parts;
+    while (!this.#reading.signal.aborted) {
+      const { stored } = commits;
+      const bounds = await eventLog.bounds().catch(() => undefined);
+      // No answer: the log is away, and the reader waits for it.
+      if (bounds) {
+        const behind = Math.max(0, bounds.last - stored.seq);
+        metrics.lag(behind, behind > 0 && this.#logTime > 0 ? Math.max(0, Date.now() - this.#logTime / 1_000) / 1_000 : 0);
+        this.#requireSameLog(stored, bounds);
+      }
+      await pause(watchMs, this.#reading.signal);
+    }
+  }
+
+  /** Trimming is left to the reader: events it has read are not lost to it. */
+  #requireSameLog(stored: Offset, bounds: Bounds): void {
+    try {
+      requireContinuity(this.#parts.processor.name, stored, { ...bounds, first: 1 });
+    } catch (error) {
+      this.#failure ??= error;
+      this.#reading.abort();
+    }
+  }
+
+  #noteTime(event: LogEvent | undefined): void {
+    this.#logTime = Math.max(this.#logTime, (event && microsOf(event)) ?? 0);
+  }
+
+  async #untilItWorks<T>(what: string, attempt: () => Promise<T>): Promise<T> {
+    const { log, onHealth } = this.#parts;
+    const reported = (): Promise<T> =>
+      attempt().catch((error: unknown) => {
+        onHealth(false, `${what} is not available`);
+        throw error;
+      });
+    // Told to stop: what is begun gets one more try, not an endless one.
+    const value = this.#signal.aborted ? await reported() : await untilItWorks(what, reported, { signal: this.#signal, log });
+    onHealth(true, 'working');
+    return value;
+  }
+}

@@ -1,0 +1,32 @@
+import type { FastifyInstance } from 'fastify';
+
+/** Who is asking: an API key and whose it is. */
+export interface Principal {
+  readonly keyId: string;
+  readonly owner: string;
+  /** `read`, `read:<channel>`, `alerts`, `admin`. */
+  readonly scopes: readonly string[];
+  /** When the key stops being valid, ms since 1970. */
+  readonly expiresAt: number | undefined;
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Set by the gateway before any route under `/v2` runs. */
+    principal: Principal;
+  }
+}
+
+/** HTTP routes that a processor exports; the composition root mounts them on the gateway, behind its authentication. */
+export type Routes = (app: FastifyInstance) => void | Promise<void>;
+
+/** May this principal read the channel? */
+export function mayRead(principal: Pick<Principal, 'scopes'>, channel: string): boolean {
+  const has = (scope: string): boolean => principal.scopes.includes(scope);
+  return has('admin') || has('read') || has(`read:${channel}`) || (channel === 'alerts' && has('alerts'));
+}
+
+/** The body of every error answer. */
+export function errorBody(code: string, message: string, field?: string): { error: { code: string; message: string; field?: string } } {
+  return { error: { code, message, ...(field === undefined ? {} : { field }) } };
+}

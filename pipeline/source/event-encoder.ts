@@ -1,0 +1,207 @@
+import { isUtf8 } from 'node:buffer';
+import { encodeToken } from '../../schemas/subjects.ts';
+import { JsonWriter } from './json-writer.ts';
+import { columnKind, oldRow, type LogicalMessage, type Tuple } from './pgoutput.ts';
+import { formatIndex } from './position.ts';
+import type { Relation, RowOp } from './relation.ts';
+import { isJsonNull } from './values.ts';
+
+const noColumns: ReadonlySet<number> = new Set();
+const comma = 0x2c;
+
+/** A row change as it came from Postgres: its tuples are views that the next message overwrites. */
+export interface Change {
+  readonly relation: Relation;
+  readonly op: RowOp;
+  readonly before: Tuple | undefined;
+  /** `oldRow.key` or `oldRow.full` when there is a `before`. */
+  readonly oldKind: number;
+  readonly after: Tuple | undefined;
+}
+
+/**
+ * Writes events as the bytes that every reader will get. An event is written up to its `tx` member when its change arrives,
+ * and ended by `end` when it is known whether another event of its transaction follows.
+ */
+export class EventEncoder {
+  readonly #out = new JsonWriter();
+  readonly #limit: number;
+  #idPrefix = '';
+  #tail = '';
+
+  /** @param limit bytes that an event may have; larger ones lose columns, which are then named in `omitted` */
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  /** Begins the events of one LSN; `at` is their commit time, `xid` is undefined outside transactions. */
+  begin(lsnHex: string, xid: number | undefined, at: string): void {
+    this.#idPrefix = `{"v":1,"id":"${lsnHex}.`;
+    this.#tail = `,"at":"${at}"}`;
+    this.#txPrefix = xid === undefined ? undefined : `,"tx":{"xid":${xid},"idx":`;
+  }
+  #txPrefix: string | undefined;
+
+  /** Ends the event that was written last and returns its bytes. */
+  end(last: boolean): Buffer {
+    if (this.#txPrefix !== undefined) this.#out.ascii(last ? ',"last":true}' : '}');
+    this.#out.ascii(this.#tail);
+    return this.#out.take();
+  }
+
+  change(index: number, change: Change, idx: number): void {
+    this.#changeWithout(index, change, idx, noColumns);
+    if (this.#out.length + this.#tail.length + 16 <= this.#limit) return;
+    this.#out.truncate(0);
+    this.#changeWithout(index, change, idx, columnsToOmit(change, this.#limit));
+  }
+
+  schema(index: number, relation: Relation, idx: number): void {
+    this.#head(index);
+    this.#out.ascii('","type":"schema","table":');
+    this.#out.text(relation.name);
+    this.#out.ascii(',"columns":');
+    this.#out.raw(Buffer.from(relation.columnsJson));
+    this.#tx(idx);
+  }
+
+  tick(index: number, idx: number): void {
+    this.#head(index);
+    this.#out.ascii('","type":"tick"');
+    this.#tx(idx);
+  }
+
+  /** A logical message of the application's; content too large for the log is named in `omitted`. */
+  message(index: number, message: LogicalMessage, idx: number): void {
+    const { prefix, content } = message;
+    this.#head(index);
+    this.#out.ascii('","type":"message","prefix":');
+    this.#out.text(prefix);
+    const utf8 = isUtf8(content);
+    const start = this.#out.length;
+    this.#out.ascii(',"content":');
+    if (utf8) this.#out.string(content);
+    else this.#out.ascii(`"${content.toString('base64')}"`);
+    if (this.#out.length + 256 > this.#limit) {
+      this.#out.truncate(start);
+      this.#out.ascii(',"omitted":["content"]');
+    }
+    this.#out.ascii(`,"encoding":"${utf8 ? 'utf8' : 'base64'}"`);
+    this.#tx(idx);
+  }
+
+  mark(index: number, name: string, data: object): void {
+    this.#head(index);
+    this.#out.ascii('","type":"mark","mark":');
+    this.#out.text(name);
+    this.#out.ascii(',"data":');
+    this.#out.raw(Buffer.from(JSON.stringify(data)));
+    this.#tx(0);
+  }
+
+  #head(index: number): void {
+    this.#out.ascii(this.#idPrefix);
+    this.#out.ascii(formatIndex(index));
+  }
+
+  #tx(idx: number): void {
+    if (this.#txPrefix === undefined) return;
+    this.#out.ascii(this.#txPrefix);
+    this.#out.ascii(String(idx));
+  }
+
+  #changeWithout(index: number, change: Change, idx: number, omitted: ReadonlySet<number>): void {
+    const { relation, op, before, after, oldKind } = change;
+    this.#head(index);
+    this.#out.raw(relation.heads[op]);
+    const fullBefore = oldKind === oldRow.full ? before : undefined;
+    this.#key(relation, after ?? before, after ? fullBefore : undefined);
+    if (after) this.#row(',"after":{', relation, after, fullBefore, omitted, false);
+    if (before) this.#row(',"before":{', relation, before, undefined, omitted, oldKind === oldRow.key);
+    if (after) this.#names(',"unchanged":[', relation, (i) => after.kinds[i] === columnKind.unchanged && fullBefore === undefined);
+    if (omitted.size > 0) this.#names(',"omitted":[', relation, (i) => omitted.has(i));
+    const row = after ?? before;
+    if (row) this.#names(',"jsonNull":[', relation, (i) => isJsonNullColumn(relation, row, i));
+    this.#tx(idx);
+  }
+
+  /** The key is left out when the row does not carry all of it (an old row by another unique index). */
+  #key(relation: Relation, row: Tuple | undefined, old: Tuple | undefined): void {
+    if (!row || relation.key.length === 0) return;
+    const source = (i: number): Tuple => (row.kinds[i] === columnKind.unchanged && old ? old : row);
+    if (relation.key.some((i) => source(i).kinds[i] !== columnKind.text)) return;
+    this.#out.ascii(',"key":{');
+    for (const [n, i] of relation.key.entries()) {
+      if (n > 0) this.#out.byte(comma);
+      this.#column(relation, source(i), i);
+    }
+    this.#out.ascii('}');
+  }
+
+  /** The columns of one row; values that were not resent come from the old row where there is one. */
+  #row(opening: string, relation: Relation, row: Tuple, old: Tuple | undefined, omitted: ReadonlySet<number>, identityOnly: boolean): void {
+    const out = this.#out;
+    out.ascii(opening);
+    let first = true;
+    for (let i = 0; i < row.count; i++) {
+      const column = relation.columns[i]!;
+      if (column.excluded || (identityOnly && !column.identity) || (omitted.size > 0 && omitted.has(i))) continue;
+      const source = row.kinds[i] === columnKind.unchanged ? old : row;
+      if (!source || source.kinds[i] === columnKind.unchanged) continue;
+      if (!first) out.byte(comma);
+      first = false;
+      this.#column(relation, source, i);
+    }
+    out.ascii('}');
+  }
+
+  #column(relation: Relation, row: Tuple, i: number): void {
+    const column = relation.columns[i]!;
+    this.#out.raw(column.label);
+    if (row.kinds[i] === columnKind.null) this.#out.ascii('null');
+    else column.type.encode(this.#out, row.source, row.starts[i]!, row.ends[i]!);
+  }
+
+  /** A member that lists column names, written only if there are any. */
+  #names(opening: string, relation: Relation, test: (i: number) => boolean): void {
+    let written = 0;
+    for (let i = 0; i < relation.columns.length; i++) {
+      if (relation.columns[i]!.excluded || !test(i)) continue;
+      this.#out.ascii(written++ === 0 ? opening : ',');
+      this.#out.text(relation.columns[i]!.name);
+    }
+    if (written > 0) this.#out.ascii(']');
+  }
+}
+
+function isJsonNullColumn(relation: Relation, row: Tuple, i: number): boolean {
+  return relation.columns[i]!.type.json && row.kinds[i] === columnKind.text && isJsonNull(row.source, row.starts[i]!, row.ends[i]!);
+}
+
+/** The largest columns that are not part of the key, as many as must go for the event to fit. */
+function columnsToOmit({ relation, before, after }: Change, limit: number): ReadonlySet<number> {
+  const sizeIn = (row: Tuple | undefined, i: number): number => (row && i < row.count ? encodedSize(relation, row, i) : 0);
+  const sizes = relation.columns.map((column, i) => (column.excluded ? 0 : sizeIn(before, i) + sizeIn(after, i)));
+  let excess = sizes.reduce((sum, size) => sum + size, 4_096) - limit;
+  const largestFirst = sizes.map((_, i) => i).filter((i) => !relation.key.includes(i)).sort((a, b) => sizes[b]! - sizes[a]!);
+  const omitted = new Set<number>();
+  for (const i of largestFirst) {
+    if (excess <= 0) break;
+    omitted.add(i);
+    excess -= sizes[i]!;
+  }
+  return omitted;
+}
+
+function encodedSize(relation: Relation, row: Tuple, i: number): number {
+  const column = relation.columns[i]!;
+  if (row.kinds[i] !== columnKind.text) return column.label.length + 5;
+  const measure = new JsonWriter();
+  column.type.encode(measure, row.source, row.starts[i]!, row.ends[i]!);
+  return column.label.length + measure.length + 1;
+}
+
+/** The last token of a message's subject: its prefix, which may be empty. */
+export function messageToken(prefix: string): string {
+  return encodeToken(prefix) || '_';
+}

@@ -1,0 +1,62 @@
+import type { PgClient } from '../clients/postgres.ts';
+import { arrayValue } from './arrays.ts';
+import { builtinValues, jsonTypes, stringValue, type ValueEncoder } from './values.ts';
+
+interface TypeRow {
+  oid: number;
+  base: number;
+  element: number;
+  is_array: boolean;
+  delimiter: string;
+}
+
+/** A type's JSON mapping. */
+export interface ValueType {
+  readonly encode: ValueEncoder;
+  /** json or jsonb, or a domain over one: JSON null is then a value of its own. */
+  readonly json: boolean;
+}
+
+const queryTypes = `
+  SELECT t.oid::int8::float8 AS oid, t.typbasetype::int8::float8 AS base, t.typelem::int8::float8 AS element,
+         t.typinput = 'pg_catalog.array_in'::pg_catalog.regproc AS is_array, t.typdelim AS delimiter
+    FROM pg_catalog.pg_type t WHERE t.oid = ANY($1::pg_catalog.oid[])`;
+
+/** The mapping of every type met so far, looked up in the catalogue of Postgres when it is new: domains, arrays, their elements. */
+export class TypeRegistry {
+  readonly #types = new Map<number, ValueType>();
+
+  /** The mapping of a type that `load` has seen; a string for one that no longer exists. */
+  get(oid: number): ValueType {
+    return this.#types.get(oid) ?? { encode: stringValue, json: false };
+  }
+
+  /** Makes sure that these types are known. */
+  async load(client: PgClient, oids: readonly number[]): Promise<void> {
+    const rows = new Map<number, TypeRow>();
+    let missing = oids.filter((oid) => !this.#types.has(oid));
+    while (missing.length > 0) {
+      const { rows: found } = await client.query<TypeRow>(queryTypes, [missing]);
+      for (const row of found) rows.set(row.oid, row);
+      missing = found.flatMap((row) => [row.base, row.is_array ? row.element : 0]).filter((oid) => oid !== 0 && !rows.has(oid) && !this.#types.has(oid));
+    }
+    for (const oid of oids) this.#resolve(oid, rows);
+  }
+
+  #resolve(oid: number, rows: ReadonlyMap<number, TypeRow>): ValueType {
+    const known = this.#types.get(oid);
+    if (known) return known;
+    const type = this.#make(oid, rows);
+    this.#types.set(oid, type);
+    return type;
+  }
+
+  #make(oid: number, rows: ReadonlyMap<number, TypeRow>): ValueType {
+    const builtin = builtinValues.get(oid);
+    if (builtin) return { encode: builtin, json: jsonTypes.has(oid) };
+    const row = rows.get(oid);
+    if (row && row.base !== 0) return this.#resolve(row.base, rows);
+    if (row?.is_array) return { encode: arrayValue(this.#resolve(row.element, rows).encode, row.delimiter), json: false };
+    return { encode: stringValue, json: false };
+  }
+}

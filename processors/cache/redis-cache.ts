@@ -1,0 +1,105 @@
+import type { RedisEffects } from '../../pipeline/runner/redis-state-store.ts';
+import type { CacheEffects } from './fold.ts';
+import { bufferOf } from './row-event.ts';
+
+/** How long a deleted row is remembered as deleted: longer than any fill or read from the database may take. */
+const tombstoneMs = 24 * 3_600_000;
+
+/**
+ * Where the cache is, within the namespace:
+ * - `row:<table>:<key>`: hash `seq`, `event`; without `event` a deleted row, until it expires
+ * - `keys:<table>`: sorted set of the keys of the rows that exist, by the sequence of their last event
+ * - `truncated`: hash table → sequence; rows with an older one are absent, also while their hashes are still there
+ * - `keyless`: set of the tables that cannot be cached, since they have rows without primary key
+ * - `dropped`, `dropped:<seq>:<table>`: keys of before a truncate, whose hashes the following commits remove bit by bit
+ */
+export const cacheKeys = {
+  row: (prefix: string, table: string, key: string): string => `${prefix}:row:${encodeTable(table)}:${key}`,
+  keys: (prefix: string, table: string): string => `${prefix}:keys:${encodeTable(table)}`,
+  truncated: (prefix: string): string => `${prefix}:truncated`,
+  keyless: (prefix: string): string => `${prefix}:keyless`,
+} as const;
+
+/** Encoded keys hold no further colon, so only the table's own could be taken for a separator. */
+export function encodeTable(table: string): string {
+  return table.replace(/[%:]/g, encodeURIComponent);
+}
+
+/**
+ * Arguments: number of keyless tables and their names; then for each table its name, the sequence of a truncate or '',
+ * the numbers of rows set and deleted, and each of them as key, sequence (and event).
+ */
+const lua = `
+local i = first + 1
+for n = 1, tonumber(ARGV[first]) do
+  redis.call('SADD', prefix .. ':keyless', ARGV[i])
+  i = i + 1
+end
+while ARGV[i] do
+  local name, truncated = ARGV[i], ARGV[i + 1]
+  local sets, deletes = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
+  local keys, row = prefix .. ':keys:' .. name, prefix .. ':row:' .. name .. ':'
+  i = i + 4
+  if truncated ~= '' then
+    redis.call('HSET', prefix .. ':truncated', name, truncated)
+    if redis.call('EXISTS', keys) == 1 then
+      local dropped = truncated .. ':' .. name
+      redis.call('RENAME', keys, prefix .. ':dropped:' .. dropped)
+      redis.call('RPUSH', prefix .. ':dropped', dropped)
+    end
+  end
+  local members = {}
+  for n = 1, sets do
+    local key, seq = ARGV[i], ARGV[i + 1]
+    -- One field was new: the row had a sequence but no event, so it was deleted and would expire.
+    if redis.call('HSET', row .. key, 'seq', seq, 'event', ARGV[i + 2]) == 1 then redis.call('PERSIST', row .. key) end
+    members[#members + 1] = seq
+    members[#members + 1] = key
+    if #members == 2000 then
+      redis.call('ZADD', keys, unpack(members))
+      members = {}
+    end
+    i = i + 3
+  end
+  if #members > 0 then redis.call('ZADD', keys, unpack(members)) end
+  for n = 1, deletes do
+    local key = ARGV[i]
+    redis.call('ZREM', keys, key)
+    redis.call('DEL', row .. key)
+    redis.call('HSET', row .. key, 'seq', ARGV[i + 1])
+    redis.call('PEXPIRE', row .. key, ${tombstoneMs})
+    i = i + 2
+  end
+end
+local dropped = redis.call('LINDEX', prefix .. ':dropped', 0)
+if dropped then
+  local seq, name = string.match(dropped, '^(%d+):(.*)$')
+  local found = redis.call('ZPOPMIN', prefix .. ':dropped:' .. dropped, 200)
+  if #found == 0 then redis.call('LPOP', prefix .. ':dropped') end
+  for n = 1, #found, 2 do
+    local key = prefix .. ':row:' .. name .. ':' .. found[n]
+    local last = redis.call('HGET', key, 'seq')
+    if last and tonumber(last) < tonumber(seq) then redis.call('UNLINK', key) end
+  end
+end`;
+
+/** The cache's effects as one Lua call. */
+export const redisCache: RedisEffects<CacheEffects> = {
+  lua,
+  encode({ tables, keyless }) {
+    const args: (string | number | Buffer)[] = [keyless.size, ...keyless];
+    for (const [table, { truncated, rows }] of tables) {
+      const deleted: (string | number)[] = [];
+      args.push(encodeTable(table), truncated ?? '', 0, 0);
+      const counts = args.length - 2;
+      for (const [key, { seq, event }] of rows) {
+        if (event) args.push(key, seq, bufferOf(event));
+        else deleted.push(key, seq);
+      }
+      args[counts] = (args.length - counts - 2) / 3;
+      args[counts + 1] = deleted.length / 2;
+      for (const item of deleted) args.push(item);
+    }
+    return args;
+  },
+};

@@ -1,0 +1,112 @@
+import type { Seq } from '../../pipeline/log/event-log.ts';
+import { RedisScript, unexpectedAnswer, type RedisClient } from '../../pipeline/clients/redis.ts';
+import type { CachedRow, RowSource, RowsPosition } from '../../pipeline/runner/row-source.ts';
+import { RedisKeys } from '../../pipeline/runner/redis-keys.ts';
+import { HeadwaterError } from '../../pipeline/runtime/errors.ts';
+import type { Catalog } from '../../schemas/catalog.ts';
+import { isCached } from './fold.ts';
+import { cacheKeys, encodeTable } from './redis-cache.ts';
+
+/** Atomic, so that the row and the position it is given with belong together. */
+const rowScript = new RedisScript(`#!lua flags=no-writes
+local row = redis.call('HMGET', KEYS[2], 'seq', 'event')
+return {redis.call('HGET', KEYS[1], 'seq'), row[1], row[2], redis.call('HGET', KEYS[3], ARGV[1])}`);
+
+/** A page in order of sequence: position and epoch, the last sequence looked at, then sequence and event of each row. */
+const pageScript = new RedisScript(`#!lua flags=no-writes
+local offset = redis.call('HMGET', KEYS[1], 'seq', 'epoch')
+local found = redis.call('ZRANGE', KEYS[2], ARGV[2], '+inf', 'BYSCORE', 'LIMIT', 0, ARGV[3], 'WITHSCORES')
+local page, bytes = {offset[1], offset[2], ''}, 0
+for n = 1, #found, 2 do
+  local row = redis.call('HMGET', ARGV[1] .. found[n], 'seq', 'event')
+  page[3] = found[n + 1]
+  if row[2] then
+    page[#page + 1] = row[1]
+    page[#page + 1] = row[2]
+    bytes = bytes + #row[2]
+  end
+  if bytes > 1048576 then break end
+end
+return page`);
+
+const pageRows = 500;
+
+/** What the cache knows of one row. `asOf`: every event up to there is folded in; undefined while nothing is. */
+export type CachedAnswer = { readonly asOf: Seq | undefined } & (
+  | { readonly known: 'row'; readonly seq: Seq; readonly event: Buffer }
+  /** It was deleted, or its table truncated. */
+  | { readonly known: 'absent' }
+  | { readonly known: 'nothing' }
+);
+
+/** The cache in Redis, as its readers see it. */
+export class RedisRows implements RowSource {
+  readonly #client: RedisClient;
+  readonly #catalog: Catalog;
+  readonly #keys: RedisKeys;
+
+  constructor(client: RedisClient, catalog: Catalog, keys: RedisKeys = new RedisKeys()) {
+    this.#client = client;
+    this.#catalog = catalog;
+    this.#keys = keys;
+  }
+
+  /** One row by its encoded key. */
+  async row(table: string, key: string): Promise<CachedAnswer> {
+    const { prefix } = this.#keys;
+    const keys = [this.#offset, cacheKeys.row(prefix, table, key), cacheKeys.truncated(prefix)];
+    const answer = await rowScript.run(this.#client, keys, [encodeTable(table)]);
+    const [position, rowSeq, event, truncated] = asBuffers(answer, 'a row');
+    const asOf = position ? Number(position) : undefined;
+    if (!rowSeq) return { asOf, known: 'nothing' };
+    const seq = Number(rowSeq);
+    return event && seq > Number(truncated ?? 0) ? { asOf, known: 'row', seq, event } : { asOf, known: 'absent' };
+  }
+
+  /** Undefined also for a cache that began when the log's beginning was gone: rows that have not changed since are not in it. */
+  async position(): Promise<RowsPosition | undefined> {
+    const [seq, epoch, from] = await this.#client.hmget(this.#offset, 'seq', 'epoch', 'from');
+    return seq == null || epoch == null || from !== '1' ? undefined : { seq: Number(seq), epoch };
+  }
+
+  async holds(table: string): Promise<boolean> {
+    const dot = table.indexOf('.');
+    if (!isCached(this.#catalog, table.slice(0, dot), table.slice(dot + 1))) return false;
+    return (await this.#client.sismember(cacheKeys.keyless(this.#keys.prefix), table)) === 0;
+  }
+
+  /**
+   * Pages by the sequence of each row's last event: a row that changes meanwhile moves ahead of the reader, so that none
+   * is passed over. Rejects when the cache is emptied or replaced meanwhile.
+   */
+  async *rows(table: string, { signal }: { readonly signal?: AbortSignal } = {}): AsyncGenerator<readonly CachedRow[], void, undefined> {
+    const { prefix } = this.#keys;
+    const keys = [this.#offset, cacheKeys.keys(prefix, table)];
+    const begun = await this.position();
+    for (let after = '-inf'; ; ) {
+      signal?.throwIfAborted();
+      const answer = await pageScript.run(this.#client, keys, [cacheKeys.row(prefix, table, ''), after === '-inf' ? after : `(${after}`, pageRows]);
+      const [seq, epoch, last, ...found] = asBuffers(answer, 'a page of rows');
+      if (!begun || epoch?.toString() !== begun.epoch || Number(seq) < begun.seq)
+        throw new HeadwaterError('rows_interrupted', `the cache was emptied or begun anew while ${table} was read`, { reaction: 'retry', hint: 'read it again from the beginning' });
+      if (!last || last.length === 0) return;
+      after = last.toString();
+      if (found.length > 0) yield pairs(found);
+    }
+  }
+
+  get #offset(): string {
+    return this.#keys.offset('cache');
+  }
+}
+
+function pairs(flat: readonly (Buffer | null)[]): readonly CachedRow[] {
+  const rows: CachedRow[] = [];
+  for (let i = 0; i + 1 < flat.length; i += 2) rows.push({ seq: Number(flat[i]), event: flat[i + 1]! });
+  return rows;
+}
+
+function asBuffers(answer: unknown, what: string): readonly (Buffer | null)[] {
+  if (!Array.isArray(answer)) throw unexpectedAnswer(what, answer);
+  return answer as readonly (Buffer | null)[];
+}

@@ -1,0 +1,30 @@
+/** The candidate that is fewest edits away, if it is near enough to be a typing error: two edits, one in a short name. */
+function nearestName(wanted: string, candidates: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let bestDistance = wanted.length < 6 ? 2 : 3;
+  for (const candidate of candidates) {
+    const distance = editDistance(wanted.toLowerCase(), candidate.toLowerCase());
+    if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
+  }
+  return best;
+}
+
+/** `; did you mean x?`, or nothing when no candidate is near. */
+export function suggestion(wanted: string, candidates: readonly string[]): string {
+  const nearest = nearestName(wanted, candidates);
+  return nearest === undefined ? '' : `; did you mean ${nearest}?`;
+}
+
+/** Levenshtein distance, row by row; names are short. */
+function editDistance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const substituted = previous[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      row[j] = Math.min(previous[j]! + 1, row[j - 1]! + 1, substituted);
+    }
+    previous = row;
+  }
+  return previous[b.length]!;
+}
