@@ -1,10 +1,10 @@
-// `mocha` runs the compiled tests; `mocha --import tsx test/….test.ts` runs sources, for a quick loop without a build.
-const sources = process.argv.some((argument) => argument.endsWith('.ts'));
-const support = sources ? './test/support' : './dist/test/support';
-const extension = sources ? 'ts' : 'js';
+// `mocha` runs all compiled tests; with files it runs those. Sources need no build: `mocha --import=tsx test/….test.ts`.
+const named = process.argv.slice(2).filter((argument) => /\.test\.[jt]s$/.test(argument));
+const sources = named.some((file) => file.endsWith('.ts'));
+const [support, extension] = sources ? ['./test/support', 'ts'] : ['./dist/test/support', 'js'];
 
 export default {
-  ...(sources ? {} : { spec: ['dist/test/**/*.test.js'] }),
+  ...(named.length > 0 ? {} : { spec: ['dist/test/**/*.test.js'] }),
   require: [`${support}/hooks.${extension}`],
   reporter: `${support}/reporter.${extension}`,
   timeout: 60_000,

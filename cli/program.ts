@@ -8,7 +8,7 @@ import { migrateCommand } from './commands/migrate.ts';
 import { statusCommand } from './commands/status.ts';
 import { tailCommand } from './commands/tail.ts';
 import { upCommand } from './commands/up.ts';
-import { runCommand } from './roles.ts';
+import { runCommand } from './commands/run.ts';
 import { verb } from './verb.ts';
 
 const exitCodesHelp = 'Exit codes: 0 done, 1 failed or unhealthy, 2 wrong usage or configuration, 3 refused for safety.';

@@ -67,9 +67,9 @@ function filesBelow(directory) {
 
 /** Why a build is needed, or undefined when `dist` is what the sources give. */
 function reasonToBuild(output) {
-  const main = writtenAt(join(output, 'cli', 'main.js'));
-  if (main === 0) return 'not built yet';
-  for (const file of ['tsconfig.json', 'package-lock.json']) if (writtenAt(join(root, file)) > main) return `${file} has changed`;
+  const builtAt = writtenAt(join(output, 'cli', 'main.js'));
+  if (builtAt === 0) return 'not built yet';
+  for (const file of ['tsconfig.json', 'package-lock.json']) if (writtenAt(join(root, file)) > builtAt) return `${file} has changed`;
   const { include, exclude = [] } = JSON.parse(readFileSync(join(root, 'tsconfig.json'), 'utf8'));
   const expected = new Set();
   for (const directory of include) {

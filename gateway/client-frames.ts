@@ -25,7 +25,8 @@ export type AuthFrame = Command<'auth'> & { readonly credential: Credential };
 export type SubscribeFrame = Command<'subscribe'> & {
   readonly sub: string;
   readonly channel: string;
-  readonly filter: Readonly<Record<string, unknown>> | undefined;
+  /** As it came: it is judged against the channel. */
+  readonly filter: unknown;
   readonly from: From;
   readonly snapshot: boolean;
   readonly mode: 'all' | 'latest';
@@ -93,7 +94,6 @@ function parseSubscribe(body: Body): ClientFrame | string {
   const { sub, channel, filter, mode = 'all', snapshot = false } = body;
   if (!isName(sub)) return `sub must be text of 1 to ${nameLength} characters: your own name for the subscription`;
   if (!isName(channel)) return 'channel must be the name of a channel';
-  if (filter !== undefined && !isObject(filter)) return 'filter must be an object';
   if (mode !== 'all' && mode !== 'latest') return 'mode must be "all" or "latest"';
   if (typeof snapshot !== 'boolean') return 'snapshot must be true or false';
   const from = parseFrom(body['from']);
@@ -112,7 +112,7 @@ export function parseFrom(from: unknown): From | string {
   if (after !== undefined && !isCount(after, 0)) return 'from.after must be a whole number from 0';
   if (token !== undefined) return typeof token === 'string' ? { kind: 'token', token, after } : 'from.token must be text';
   if (after !== undefined) return { kind: 'after', after };
-  if (seq !== undefined) return isCount(seq, 1) ? { kind: 'seq', seq } : 'from.seq must be a whole number from 1';
+  if (seq !== undefined) return isCount(seq, 0) ? { kind: 'seq', seq: Math.max(1, seq) } : 'from.seq must be a whole number from 0';
   if (last !== undefined) return isCount(last, 1) && last <= maxLast ? { kind: 'last', count: last } : `from.last must be a whole number from 1 to ${maxLast}`;
   if (time !== undefined) return parseTime(time);
   return 'from must have one of seq, after, time, last and token';
@@ -125,7 +125,7 @@ function parseTime(time: unknown): From | string {
   return Number.isNaN(ms) ? 'from.time must be a time like 2026-01-31T12:00:00Z' : { kind: 'time', ms };
 }
 
-function isObject(value: unknown): value is Body {
+export function isObject(value: unknown): value is Body {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 

@@ -66,8 +66,9 @@ export class Connection implements Receiver, Flushed, Visited {
   #stepping = false;
   #key: ApiKey | undefined;
   #outbox: Buffer[] = [];
-  /** Live bytes since the socket was last seen without anything unsent. */
+  /** Live bytes since the socket was last seen without anything unsent, and those of them in the outbox. */
   #liveBytes = 0;
+  #liveInOutbox = 0;
   #pushed = false;
   #cursorDue = false;
   #cursorAt = Date.now();
@@ -102,6 +103,7 @@ export class Connection implements Receiver, Flushed, Visited {
 
   pushLive(frame: Buffer): void {
     this.#liveBytes += frame.length;
+    this.#liveInOutbox += frame.length;
     this.#pushed = true;
     this.#push(frame);
   }
@@ -113,7 +115,7 @@ export class Connection implements Receiver, Flushed, Visited {
       return;
     }
     const unsent = this.#socket.unsentBytes;
-    if (unsent === 0) this.#liveBytes = this.#outbox.reduce((sum, { length }) => sum + length, 0);
+    if (unsent === 0) this.#liveBytes = this.#liveInOutbox;
     else if (unsent > liveHighWater && this.#liveBytes > liveHighWater) {
       this.#outbox = [];
       return this.end('slow_consumer', `more than ${liveHighWater} bytes are unsent; resume from the last event`);
@@ -283,6 +285,7 @@ export class Connection implements Receiver, Flushed, Visited {
     if (this.#outbox.length === 0) return;
     const frames = this.#outbox.length === 1 ? this.#outbox[0]! : Buffer.concat(this.#outbox);
     this.#outbox = [];
+    this.#liveInOutbox = 0;
     this.#services.metrics.sentBytes.inc(frames.length);
     this.#socket.write(frames);
   }

@@ -55,12 +55,15 @@ export class RecentWindow {
     return first === undefined || seq < first ? undefined : this.#events[this.#start + seq - first];
   }
 
-  /** At most `count` events from `seq` on, which must be covered. */
-  slice(seq: Seq, count: number): readonly ChannelEvent[] {
+  /** Events from `seq` on, which must be covered: at most `count`, and no more once they have `bytes`; at least one. */
+  slice(seq: Seq, count: number, bytes: number): readonly ChannelEvent[] {
     const { first } = this;
     if (first === undefined) return [];
-    const index = this.#start + seq - first;
-    return this.#events.slice(index, index + count);
+    const begin = this.#start + seq - first;
+    const most = Math.min(begin + count, this.#events.length);
+    let end = begin;
+    for (let size = 0; end < most && size < bytes; end++) size += this.#events[end]!.bytes.length;
+    return this.#events.slice(begin, end);
   }
 
   #evict(): void {

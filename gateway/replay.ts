@@ -129,10 +129,10 @@ class Replay {
 
   async #fromWindow(): Promise<void> {
     const { window } = this.#context.tail;
-    const slice = window.slice(this.#next, sliceEvents);
+    const slice = window.slice(this.#next, sliceEvents, sliceBytes);
     this.#send(slice, slice.at(-1)!.seq);
     // Others get their turn, too.
-    if (slice.length === sliceEvents) await nextTurn();
+    if (this.#next <= this.#context.tail.position) await nextTurn();
   }
 
   /** Reads the log until the recent window has the rest, or the socket keeps it waiting. */

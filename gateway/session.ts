@@ -1,7 +1,7 @@
 import type { Seq } from '../pipeline/log/event-log.ts';
 import { mayRead, type Principal } from '../pipeline/runtime/http.ts';
 import type { CachedRow } from '../pipeline/runner/row-source.ts';
-import type { AuthFrame, ClientFrame, ConnectFrame, Credential, FrameId, From, SubscribeFrame } from './client-frames.ts';
+import { isObject, type AuthFrame, type ClientFrame, type ConnectFrame, type Credential, type FrameId, type From, type SubscribeFrame } from './client-frames.ts';
 import type { CloseReason } from './close-codes.ts';
 import type { Fault } from './fault.ts';
 import type { ConnectionLimits, ControlFrame } from './server-frames.ts';
@@ -75,7 +75,7 @@ export type Input =
 /** What to read and where to begin, once authorisation has been settled. */
 export interface SubscriptionRequest {
   readonly channel: string;
-  readonly filter: Readonly<Record<string, unknown>> | undefined;
+  readonly filter: unknown;
   readonly from: From;
   readonly snapshot: boolean;
 }
@@ -191,11 +191,15 @@ function onSubscribe(state: SessionState, frame: SubscribeFrame): Step {
   }
   const ref = state.nextRef;
   const subscription: Subscription = { ref, sub, channel, id: frame.id, phase: 'starting', asOf: 0, position: 0, told: 0 };
-  const filter = ownerOnly(principal, channel) ? { ...frame.filter, userId: principal.owner } : frame.filter;
   return {
     state: { ...withSubscription(state, subscription), nextRef: ref + 1 },
-    out: [{ type: 'begin', ref, request: { channel, filter, from, snapshot } }],
+    out: [{ type: 'begin', ref, request: { channel, filter: ownFilter(principal, channel, frame.filter), from, snapshot } }],
   };
+}
+
+function ownFilter(principal: Principal, channel: string, filter: unknown): unknown {
+  if (!ownerOnly(principal, channel) || (filter !== undefined && !isObject(filter))) return filter;
+  return { ...filter, userId: principal.owner };
 }
 
 /** Alerts are private: only an administrator sees those of others. */

@@ -63,7 +63,7 @@ async function examine(name: ProgramName, directory: string, env: Record<string,
 }
 
 /** What `<program> --version` says, or undefined when it does not run. */
-export async function versionOf(path: string, env: Readonly<Record<string, string>> = {}): Promise<string | undefined> {
+async function versionOf(path: string, env: Readonly<Record<string, string>> = {}): Promise<string | undefined> {
   try {
     const { stdout, stderr } = await exec(path, ['--version'], { env: { ...process.env, ...env }, timeoutMs: 10_000 });
     return /\d+(?:\.\d+)*/.exec(`${stdout}${stderr}`)?.[0];
@@ -110,7 +110,7 @@ function postgresDirectories(root: string): string[] {
 }
 
 /** The environment under which programs unpacked into a private tree find the libraries unpacked beside them. */
-export function privateEnv(tree: string): Record<string, string> {
+function privateEnv(tree: string): Record<string, string> {
   const libraries = ['usr/lib', 'lib'].flatMap((directory) =>
     children(join(tree, directory))
       .filter((entry) => /-linux-gnu/.test(entry))

@@ -1,6 +1,6 @@
 import { chmodSync, existsSync, mkdirSync, realpathSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { usage, type HeadwaterError } from '../../pipeline/runtime/errors.ts';
+import { messageOf, usage, type HeadwaterError } from '../../pipeline/runtime/errors.ts';
 import type { Logger } from '../../pipeline/runtime/logging.ts';
 import { serverAccount, type Account } from './account.ts';
 import { provideProgram } from './install.ts';
@@ -105,24 +105,23 @@ async function startAll(options: LocalServicesOptions, unlock: () => void): Prom
     log,
     signal,
   };
-  const starting = [
-    need.postgres ? postgres(start) : undefined,
-    need.nats ? nats(start) : undefined,
-    need.redis ? redis(start) : undefined,
-  ] as const;
-  let fault: unknown;
-  for (const each of starting) {
-    each?.catch((error: unknown) => {
-      fault ??= error;
+  const failures: unknown[] = [];
+  const begun = async <T extends Server>(needed: boolean, begin: (start: Start) => Promise<T>): Promise<T | undefined> => {
+    try {
+      return needed ? await begin(start) : undefined;
+    } catch (error) {
+      failures.push(error);
       cancel.abort(error);
-    });
+      return undefined;
+    }
+  };
+  const [p, n, r] = await Promise.all([begun(need.postgres, postgres), begun(need.nats, nats), begun(need.redis, redis)]);
+  if (failures.length > 0) {
+    await stopAll([p, n, r]);
+    // The first is the cause; the others were told to give up.
+    const [cause] = failures;
+    throw cause instanceof Error ? cause : new Error(messageOf(cause));
   }
-  const results = await Promise.allSettled(starting);
-  if (fault !== undefined) {
-    await stopAll(results.map((result) => (result.status === 'fulfilled' ? result.value : undefined)));
-    throw fault;
-  }
-  const [p, n, r] = await Promise.all(starting);
   return assemble(p, n, r, unlock);
 }
 
@@ -149,7 +148,7 @@ function assemble(
 }
 
 async function stopAll(servers: readonly (Server | undefined)[]): Promise<void> {
-  await Promise.all(servers.map((server) => server?.stop()));
+  await Promise.all(servers.map(async (server) => server?.stop()));
 }
 
 async function postgres({ data, ports, secrets, account, install, log, signal }: Start): Promise<Server & { url: string }> {

@@ -6,6 +6,8 @@ import { messageOf } from '../runtime/errors.ts';
 export type PgClient = pg.Client;
 export type PgPool = pg.Pool;
 export type PgPoolClient = pg.PoolClient;
+/** What runs one query after the other. */
+export type Queryable = pg.ClientBase;
 export type PgConfig = pg.ClientConfig;
 export const { DatabaseError, escapeIdentifier, escapeLiteral } = pg;
 
@@ -46,6 +48,6 @@ export function createPool(url: string, applicationName: string, log: Logger, ma
 }
 
 /** The rows of `COPY (query) TO STDOUT`, as the bytes come. */
-export function copyOut(client: PgClient, query: string): AsyncIterable<Buffer> {
+export function copyOut(client: Queryable, query: string): AsyncIterable<Buffer> {
   return client.query(copyTo(`COPY (${query}) TO STDOUT`)) as AsyncIterable<Buffer>;
 }

@@ -133,7 +133,7 @@ export class EventEncoder {
     this.#out.ascii(',"key":{');
     for (const [n, i] of relation.key.entries()) {
       if (n > 0) this.#out.byte(comma);
-      this.#column(relation, source(i), i);
+      writeColumn(this.#out, relation, source(i), i);
     }
     this.#out.ascii('}');
   }
@@ -150,16 +150,9 @@ export class EventEncoder {
       if (!source || source.kinds[i] === columnKind.unchanged) continue;
       if (!first) out.byte(comma);
       first = false;
-      this.#column(relation, source, i);
+      writeColumn(out, relation, source, i);
     }
     out.ascii('}');
-  }
-
-  #column(relation: Relation, row: Tuple, i: number): void {
-    const column = relation.columns[i]!;
-    this.#out.raw(column.label);
-    if (row.kinds[i] === columnKind.null) this.#out.ascii('null');
-    else column.type.encode(this.#out, row.source, row.starts[i]!, row.ends[i]!);
   }
 
   /** A member that lists column names, written only if there are any. */
@@ -172,6 +165,28 @@ export class EventEncoder {
     }
     if (written > 0) this.#out.ascii(']');
   }
+}
+
+/** One row as a JSON object: what stands in an event as `after`. */
+export function encodeRow(relation: Relation, row: Tuple): Buffer {
+  const out = new JsonWriter();
+  out.ascii('{');
+  let first = true;
+  for (const [i, column] of relation.columns.entries()) {
+    if (column.excluded) continue;
+    if (!first) out.byte(comma);
+    first = false;
+    writeColumn(out, relation, row, i);
+  }
+  out.ascii('}');
+  return out.take();
+}
+
+function writeColumn(out: JsonWriter, relation: Relation, row: Tuple, i: number): void {
+  const column = relation.columns[i]!;
+  out.raw(column.label);
+  if (row.kinds[i] === columnKind.null) out.ascii('null');
+  else column.type.encode(out, row.source, row.starts[i]!, row.ends[i]!);
 }
 
 function isJsonNullColumn(relation: Relation, row: Tuple, i: number): boolean {

@@ -1,6 +1,6 @@
 import { entryFor, isCaptured, type Catalog, type TableEntry } from '../../schemas/catalog.ts';
 import { tableToken } from '../../schemas/subjects.ts';
-import type { PgClient } from '../clients/postgres.ts';
+import type { Queryable } from '../clients/postgres.ts';
 import type { RelationMessage } from './pgoutput.ts';
 import type { TypeRegistry, ValueType } from './types.ts';
 
@@ -52,10 +52,10 @@ const queryKey = `
 
 const queryTypeNames = `
   SELECT COALESCE(array_agg(pg_catalog.format_type(t.oid, t.modifier) ORDER BY t.n), '{}') AS names
-    FROM pg_catalog.unnest($1::pg_catalog.oid[], $2::pg_catalog.int4[]) WITH ORDINALITY t(oid, modifier, n)`;
+    FROM unnest($1::pg_catalog.oid[], $2::pg_catalog.int4[]) WITH ORDINALITY t(oid, modifier, n)`;
 
 /** Completes a Relation message from the catalogue of Postgres and from ours. */
-export async function describeRelation(client: PgClient, message: RelationMessage, types: TypeRegistry, catalog: Catalog, subject: string): Promise<Relation> {
+export async function describeRelation(client: Queryable, message: RelationMessage, types: TypeRegistry, catalog: Catalog, subject: string): Promise<Relation> {
   const oids = message.columns.map((column) => column.typeOid);
   await types.load(client, oids);
   const names = await client.query<{ names: string[] }>(queryTypeNames, [oids, message.columns.map((column) => column.typeModifier)]);

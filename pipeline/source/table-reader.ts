@@ -1,5 +1,5 @@
 import type { Catalog } from '../../schemas/catalog.ts';
-import { copyOut, escapeIdentifier, escapeLiteral, quoteTable, type PgClient } from '../clients/postgres.ts';
+import { copyOut, escapeIdentifier, escapeLiteral, quoteTable, type Queryable } from '../clients/postgres.ts';
 import { HeadwaterError } from '../runtime/errors.ts';
 import { CopyRows } from './copy-rows.ts';
 import type { RelationMessage, Tuple } from './pgoutput.ts';
@@ -17,7 +17,7 @@ const queryColumns = `
     FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum`;
 
 /** Describes a table for reading. Throws `no_such_table` (usage) when there is none of this oid. */
-export async function describeTable(client: PgClient, table: { oid: number; schema: string; table: string }, types: TypeRegistry, catalog: Catalog, subject: string): Promise<ReadableTable> {
+export async function describeTable(client: Queryable, table: { oid: number; schema: string; table: string }, types: TypeRegistry, catalog: Catalog, subject: string): Promise<ReadableTable> {
   const { rows } = await client.query<{ name: string; type: number; modifier: number }>(queryColumns, [table.oid]);
   if (rows.length === 0) throw new HeadwaterError('no_such_table', `table ${table.schema}.${table.table} is not there, or has no columns`);
   // Identity `x` is none of pgoutput's: the key then comes from the catalogue alone.
@@ -53,7 +53,7 @@ export function selectRows({ relation }: ReadableTable, range: RowRange): string
 }
 
 /** Reads rows in the text form of the stream; `each` gets a tuple that is valid during the call, `between` may wait between chunks. */
-export async function readRows(client: PgClient, query: string, each: (row: Tuple) => void, between?: () => Promise<void>): Promise<void> {
+export async function readRows(client: Queryable, query: string, each: (row: Tuple) => void, between?: () => Promise<void>): Promise<void> {
   const rows = new CopyRows();
   for await (const chunk of copyOut(client, query)) {
     rows.feed(chunk, each);

@@ -1,4 +1,4 @@
-import type { PgClient } from '../clients/postgres.ts';
+import type { Queryable } from '../clients/postgres.ts';
 import { arrayValue } from './arrays.ts';
 import { builtinValues, jsonTypes, stringValue, type ValueEncoder } from './values.ts';
 
@@ -32,7 +32,7 @@ export class TypeRegistry {
   }
 
   /** Makes sure that these types are known. */
-  async load(client: PgClient, oids: readonly number[]): Promise<void> {
+  async load(client: Queryable, oids: readonly number[]): Promise<void> {
     const rows = new Map<number, TypeRow>();
     let missing = oids.filter((oid) => !this.#types.has(oid));
     while (missing.length > 0) {

@@ -198,11 +198,8 @@ describe('local services that run', () => {
   it('gives Redis a password, an append-only file, and nothing is evicted', async () => {
     const { redisUrl } = services;
     const redis = await connectRedis(redisUrl!, log);
-    const settings = Object.fromEntries(
-      await Promise.all(
-        ['appendonly', 'appendfsync', 'maxmemory-policy', 'bind'].map(async (name) => [name, (await redis.config('GET', name))[1]]),
-      ),
-    );
+    const settings: Record<string, unknown> = {};
+    for (const name of ['appendonly', 'appendfsync', 'maxmemory-policy', 'bind']) settings[name] = (await redis.config('GET', name))[1];
     closeRedis(redis);
     expect(settings).to.deep.equal({ appendonly: 'yes', appendfsync: 'everysec', 'maxmemory-policy': 'noeviction', bind: '127.0.0.1' });
     expect(new URL(redisUrl!).password).to.have.length.greaterThan(20);

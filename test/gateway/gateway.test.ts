@@ -105,7 +105,7 @@ describe('gateway, live and replay', () => {
     for (const [i, from] of [{ seq: 1 }, { last: 50 }, 'now', { seq: 700 }].entries()) {
       await client.subscribe({ sub: `s${i}`, channel: 'prices', from });
       await client.next((frame) => frame.type === 'caught_up' && frame['sub'] === `s${i}`);
-      client.send({ type: 'unsubscribe', sub: `s${i}` });
+      client.send({ type: 'unsubscribe', id: 2, sub: `s${i}` });
       await client.next('unsubscribed');
       const seqs = client.seqs();
       expect(seqs).to.deep.equal(Array.from({ length: seqs.length }, (_, k) => seqs[0]! + k), `s${i}`);

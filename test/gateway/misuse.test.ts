@@ -31,12 +31,12 @@ describe('gateway, misuse and limits', () => {
       ['binary', Buffer.from('{}'), 4400],
     ];
     for (const [name, data, code] of cases) {
-      const client = await TestClient.open(at.gateway, undefined);
+      const client = await TestClient.open(at.gateway, null);
       client.ws.send(data);
       expect(await client.closed, name).to.equal(code);
       if (code >= 4000) expect(client.frames.map(({ code: c }) => c), name).to.have.length(1);
     }
-    const silent = await TestClient.open(at.gateway, undefined);
+    const silent = await TestClient.open(at.gateway, null);
     expect(await silent.closed).to.equal(4402);
   });
 
@@ -69,7 +69,7 @@ describe('gateway, misuse and limits', () => {
       await Promise.race([once(socket, 'data'), sleep(200)]);
       socket.destroy();
     }
-    client.send({ type: 'ping' });
+    client.send({ type: 'ping', id: 1 });
     await client.next('pong');
   });
 
@@ -93,7 +93,7 @@ describe('gateway, misuse and limits', () => {
     await start({ HEADWATER_LIMIT_FILTER_VALUES: '3', HEADWATER_LIMIT_SUBSCRIPTIONS: '1', HEADWATER_LIMIT_COMMANDS: '5', HEADWATER_LIMIT_COMMANDS_BURST: '20' });
     at.keys.add('one', { limits: { connections: 1 } });
     const first = await TestClient.open(at.gateway, 'one');
-    const second = await TestClient.open(at.gateway, undefined);
+    const second = await TestClient.open(at.gateway, null);
     second.send({ type: 'connect', auth: { apiKey: 'one' } });
     expect(await second.closed).to.equal(4404);
     first.ws.close();
@@ -130,9 +130,9 @@ describe('gateway, misuse and limits', () => {
 
   it('answers connected unasked to a Bearer upgrade, and forgets a key as soon as the log shows a change of it', async () => {
     await start();
-    const client = await TestClient.open(at.gateway, undefined, { headers: { authorization: 'Bearer secret' } });
+    const client = await TestClient.open(at.gateway, null, { headers: { authorization: 'Bearer secret' } });
     expect(await client.next('connected')).to.include({ epoch: 'epoch-1', head: 0, pingMs: 25_000 }).and.not.to.have.property('id');
-    const bad = await TestClient.open(at.gateway, undefined, { headers: { authorization: 'Bearer nope' } });
+    const bad = await TestClient.open(at.gateway, null, { headers: { authorization: 'Bearer nope' } });
     expect(await bad.closed).to.equal(4401);
     await TestClient.open(at.gateway);
     const { lookups } = at.keys;
@@ -141,7 +141,7 @@ describe('gateway, misuse and limits', () => {
     expect(at.keys.lookups).to.equal(lookups);
     await at.log.append([event('headwater.api_keys', 'update', { type: 'row', key: { id: 'id-of-secret' }, after: { id: 'id-of-secret' } })], at.log.head);
     await sleep(20);
-    const late = await TestClient.open(at.gateway, undefined);
+    const late = await TestClient.open(at.gateway, null);
     late.send({ type: 'connect', auth: { apiKey: 'secret' } });
     expect(await late.closed).to.equal(4401);
   });

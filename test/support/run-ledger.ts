@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { connectRedis } from '../../pipeline/clients/redis.ts';
 import type { LogEvent } from '../../pipeline/log/event-log.ts';
 import type { Processor } from '../../pipeline/runner/processor.ts';
@@ -26,6 +27,14 @@ const context = roleContext();
 const redis = await connectRedis(redisUrl, context.log);
 const lua = `for i = first, #ARGV do redis.call('RPUSH', prefix .. ':ledger', ARGV[i]) end`;
 const store = new RedisStateStore<number[]>(redis, ledger.name, new RedisKeys(prefix), { lua, encode: (effects) => effects });
+// Slow before and after the commit, so that kills meet a runner at all of its moments.
+const commit = store.commit.bind(store);
+store.commit = async (...batch) => {
+  await sleep(2 * Math.random());
+  const outcome = await commit(...batch);
+  await sleep(2 * Math.random());
+  return outcome;
+};
 const role = startRunner(context, { eventLog: log, processor: ledger, store, deadLetters: { publish: () => Promise.reject(new Error('none expected')) }, leaseMs: 400, limits: { events: 20 } });
 process.stdout.write(`${JSON.stringify({ pid: process.pid })}\n`);
 await role.done;

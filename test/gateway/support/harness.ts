@@ -1,3 +1,5 @@
+import { Ajv2020 } from 'ajv/dist/2020.js';
+import addFormats from 'ajv-formats';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { WebSocket, type ClientOptions } from 'ws';
@@ -9,12 +11,19 @@ import { Health } from '../../../pipeline/runtime/health.ts';
 import { silentLogger } from '../../../pipeline/runtime/logging.ts';
 import { createRegistry } from '../../../pipeline/runtime/metrics.ts';
 import { defiCatalog } from '../../../schemas/catalog-file.ts';
+import { eventSchema } from '../../../schemas/generated/event.ts';
+import { framesSchema } from '../../../schemas/generated/frames.ts';
 import { MemoryLog } from '../../support/memory-log.ts';
 
 export interface Frame {
   readonly type: string;
   readonly [field: string]: unknown;
 }
+
+const ajv = new Ajv2020({ strict: false });
+addFormats.default(ajv);
+ajv.addSchema(eventSchema);
+const validServerFrame = ajv.addSchema(framesSchema, 'frames').compile({ $ref: 'frames#/$defs/serverFrame' });
 
 export class TestKeys implements KeyStore {
   readonly #keys = new Map<string, ApiKey>();
@@ -35,6 +44,8 @@ export class TestKeys implements KeyStore {
 export class TestClient {
   readonly ws: WebSocket;
   readonly frames: Frame[] = [];
+  /** Frames that the schema does not allow. */
+  readonly invalid: Frame[] = [];
   readonly closed: Promise<number>;
   #waiters: { readonly test: (frame: Frame) => boolean; readonly resolve: (frame: Frame) => void }[] = [];
   readonly #taken = new Set<Frame>();
@@ -46,10 +57,13 @@ export class TestClient {
     this.closed = new Promise((resolve) => this.ws.on('close', resolve));
   }
 
-  static async open(gateway: Gateway, key: string | undefined = 'secret', options: ClientOptions = {}): Promise<TestClient> {
+  static readonly all = new Set<TestClient>();
+
+  static async open(gateway: Gateway, key: string | null = 'secret', options: ClientOptions = {}): Promise<TestClient> {
     const client = new TestClient(`${gateway.url.replace('http', 'ws')}/v2/realtime`, options);
+    TestClient.all.add(client);
     await once(client.ws, 'open');
-    if (key !== undefined) {
+    if (key !== null) {
       client.send({ type: 'connect', auth: { apiKey: key } });
       await client.next('connected');
     }
@@ -69,7 +83,7 @@ export class TestClient {
       return Promise.resolve(had);
     }
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`no ${String(wanted)}; last: ${JSON.stringify(this.frames.slice(-3))}`)), timeoutMs);
+      const timer = setTimeout(() => reject(new Error(`no ${String(wanted)}; last: ${JSON.stringify(this.frames.slice(-3)).slice(0, 500)}`)), timeoutMs);
       this.#waiters.push({ test, resolve: (frame) => (clearTimeout(timer), resolve(frame)) });
     });
   }
@@ -89,6 +103,8 @@ export class TestClient {
 
   #take(frame: Frame): void {
     this.frames.push(frame);
+    // The tests' events are simpler than real ones; all else has to be as the schema says.
+    if (frame.type !== 'event' && frame.type !== 'snapshot' && !validServerFrame(frame)) this.invalid.push(frame);
     const waiter = this.#waiters.find(({ test }) => test(frame));
     if (!waiter) return;
     this.#taken.add(frame);
@@ -114,7 +130,13 @@ export async function startHarness<Log extends EventLog>(eventLog: Log, { env = 
   const context = { config, log: silentLogger(), metrics: createRegistry(), health, signal: stopping.signal };
   const gateway = await startGateway(context, { eventLog, catalog: defiCatalog(), keys, ...parts });
   await gateway.ready;
-  return { gateway, keys, health, log: eventLog, stop: () => gateway.stop() };
+  const stop = async (): Promise<void> => {
+    await gateway.stop();
+    const invalid = [...TestClient.all].flatMap((client) => client.invalid);
+    TestClient.all.clear();
+    if (invalid.length > 0) throw new Error(`frames that the schema does not allow: ${JSON.stringify(invalid.slice(0, 3))}`);
+  };
+  return { gateway, keys, health, log: eventLog, stop };
 }
 
 export function memoryHarness(options: { env?: Record<string, string>; parts?: Partial<GatewayParts>; events?: readonly NewEvent[] } = {}): Promise<Harness & { log: MemoryLog }> {

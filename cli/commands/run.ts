@@ -1,0 +1,59 @@
+import type { Command } from 'commander';
+import type { Config } from '../../pipeline/runtime/config.ts';
+import { usage } from '../../pipeline/runtime/errors.ts';
+import { Health } from '../../pipeline/runtime/health.ts';
+import { createLogger } from '../../pipeline/runtime/logging.ts';
+import { createRegistry } from '../../pipeline/runtime/metrics.ts';
+import { suggestion } from '../../schemas/nearest.ts';
+import { configOf, type Cli } from '../cli.ts';
+import { locate } from '../connections.ts';
+import { startAdminServer } from '../roles/admin-server.ts';
+import { loadCatalog } from '../roles/catalog.ts';
+import { roleNames, startRoles, type NatsUrls } from '../roles/start-roles.ts';
+import { aborted } from '../signals.ts';
+import { verb } from '../verb.ts';
+
+/** `headwater run` */
+export function runCommand(cli: Cli): Command {
+  return verb(cli, 'run', 'Run one or several roles in this process, on servers that are there.', [
+    ['run capture', 'one role, as in production'],
+    ['run cache gateway', 'two roles'],
+  ])
+    .argument('<role...>', roleNames.join(', '))
+    .option('--no-snapshot', 'capture: begin without a copy of the rows that are there')
+    .dataOption()
+    .action(async (names: string[], options: { snapshot: boolean; data?: string }) => {
+      requireRoles(names);
+      const config = await locate(configOf(cli, { data: options.data }), 'databaseUrl', 'natsUrl', 'redisUrl');
+      await run(cli, names, config, options.snapshot);
+    });
+}
+
+async function run(cli: Cli, names: readonly string[], config: Config, snapshot: boolean): Promise<void> {
+  const log = createLogger(config.logLevel);
+  const catalog = await loadCatalog(config);
+  const [health, metrics] = [new Health(), createRegistry()];
+  const admin = await startAdminServer(config, health, metrics);
+  log.info(`health and metrics: ${admin.url}`);
+  try {
+    const roles = await startRoles(names, { config, natsUrls: sameUrl(config), catalog, log, health, metrics, signal: cli.signal, snapshot });
+    try {
+      await Promise.race([aborted(cli.signal), roles.failed]);
+    } finally {
+      await roles.stop();
+    }
+  } finally {
+    await admin.close();
+  }
+}
+
+/** One URL for all roles: whoever runs them apart gives each its own. */
+export function sameUrl(config: Config): NatsUrls {
+  const url = config.natsUrl!;
+  return { capture: url, processor: url, gateway: url };
+}
+
+function requireRoles(names: readonly string[]): void {
+  const faults = names.filter((name) => !roleNames.includes(name)).map((name) => `'${name}' is not a role${suggestion(name, roleNames)}`);
+  if (faults.length > 0) throw usage('unknown_role', faults.join('\n'), `the roles are ${roleNames.join(', ')}`);
+}

@@ -1,0 +1,127 @@
+import { connectNats, type NatsConnection } from '../../pipeline/clients/nats.ts';
+import { createPool } from '../../pipeline/clients/postgres.ts';
+import { closeRedis, connectRedis, openRedis } from '../../pipeline/clients/redis.ts';
+import { startCapture, type Capture } from '../../pipeline/capture/capture.ts';
+import { postgresKeys } from '../../pipeline/keys/postgres-keys.ts';
+import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
+import { JetStreamDeadLetters } from '../../pipeline/runner/jetstream-dead-letters.ts';
+import { untilItWorks } from '../../pipeline/runtime/backoff.ts';
+import { withLocal, type Config } from '../../pipeline/runtime/config.ts';
+import type { Health } from '../../pipeline/runtime/health.ts';
+import type { Role, RoleContext } from '../../pipeline/runtime/lifecycle.ts';
+import type { Logger } from '../../pipeline/runtime/logging.ts';
+import type { Registry } from '../../pipeline/runtime/metrics.ts';
+import { databaseRows } from '../../pipeline/source/database-row-reader.ts';
+import { startGateway, type Gateway } from '../../gateway/gateway.ts';
+import { RedisRows } from '../../processors/cache/redis-rows.ts';
+import { rowsRoutes } from '../../processors/cache/rows.ts';
+import { processors } from '../../processors/index.ts';
+import type { ProcessorFactory } from '../../processors/processor-factory.ts';
+import type { Catalog } from '../../schemas/catalog.ts';
+
+/** Every role this version has. */
+export const roleNames: readonly string[] = ['capture', ...processors.map((processor) => processor.name), 'gateway'];
+
+/** The NATS users of the roles; the same URL for all on a server that is not ours. */
+export interface NatsUrls {
+  readonly capture: string;
+  readonly processor: string;
+  readonly gateway: string;
+}
+
+export interface RolesOptions {
+  readonly config: Config;
+  readonly natsUrls: NatsUrls;
+  readonly catalog: Catalog;
+  readonly log: Logger;
+  readonly health: Health;
+  readonly metrics: Registry;
+  readonly signal: AbortSignal;
+  /** False: capture begins without a copy of what is there. */
+  readonly snapshot: boolean;
+}
+
+export interface RunningRoles {
+  readonly capture: Capture | undefined;
+  readonly gateway: Gateway | undefined;
+  /** Rejects with the reason of the first role that ends by a fault. */
+  readonly failed: Promise<never>;
+  /** Stops readers before the writer, so that they have seen as much as they can. */
+  stop(): Promise<void>;
+}
+
+/** Starts roles in this process. Each waits for what it needs; none waits for another. */
+export async function startRoles(names: readonly string[], options: RolesOptions): Promise<RunningRoles> {
+  const closers: (() => Promise<void>)[] = [];
+  const roles: Role[] = [];
+  const stop = async (): Promise<void> => {
+    for (const role of roles.toReversed()) await role.stop();
+    for (const close of closers.splice(0).toReversed()) await close();
+  };
+  try {
+    const capture = names.includes('capture') ? startCapture(contextOf('capture', options, options.natsUrls.capture), options) : undefined;
+    if (capture) roles.push(capture);
+    // Before the log is there its readers wait for capture to make it; a refusal of capture must not leave them waiting.
+    const others = startReaders(names, options, roles, closers);
+    const gateway = await (capture ? Promise.race([others, failureOf([capture])]) : others);
+    return { capture, gateway, failed: failureOf(roles), stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function startReaders(names: readonly string[], options: RolesOptions, roles: Role[], closers: (() => Promise<void>)[]): Promise<Gateway | undefined> {
+  const wanted = processors.filter((processor) => names.includes(processor.name));
+  for (const processor of wanted) roles.push(await startProcessor(processor, options, closers));
+  if (!names.includes('gateway')) return undefined;
+  const gateway = await startGatewayRole(options, closers);
+  roles.push(gateway);
+  return gateway;
+}
+
+function failureOf(roles: readonly Role[]): Promise<never> {
+  const failed = new Promise<never>((_, reject) => {
+    for (const role of roles) role.done.catch(reject);
+  });
+  failed.catch(() => undefined);
+  return failed;
+}
+
+function contextOf(role: string, { config, log, health, metrics, signal }: RolesOptions, natsUrl: string): RoleContext {
+  return { config: natsUrl === config.natsUrl ? config : withLocal(config, { natsUrl }), log: log.child({ role }), health, metrics, signal };
+}
+
+async function startProcessor(factory: ProcessorFactory, options: RolesOptions, closers: (() => Promise<void>)[]): Promise<Role> {
+  const context = contextOf(factory.name, options, options.natsUrls.processor);
+  const { eventLog, connection } = await openLog(context, closers);
+  const replicas = Number(context.config.replicas);
+  const deadLetters = await untilItWorks('dead letters', () => JetStreamDeadLetters.open(connection, { replicas }), context);
+  const redis = await connectRedis(context.config.redisUrl!, context.log, { signal: context.signal });
+  closers.push(async () => closeRedis(redis));
+  return factory.start(context, { eventLog, deadLetters, catalog: options.catalog, redis });
+}
+
+async function startGatewayRole(options: RolesOptions, closers: (() => Promise<void>)[]): Promise<Gateway> {
+  const context = contextOf('gateway', options, options.natsUrls.gateway);
+  const { config, log, metrics } = context;
+  const { catalog } = options;
+  const { eventLog } = await openLog(context, closers);
+  const pool = createPool(config.databaseUrl!, 'headwater gateway', log, 5);
+  closers.push(() => pool.end());
+  // The gateway works without Redis and says what is missing, so it does not wait for it.
+  const redis = openRedis(config.redisUrl!, log);
+  closers.push(async () => closeRedis(redis));
+  const rows = new RedisRows(redis, catalog);
+  const routes = [rowsRoutes({ catalog, cache: rows, database: databaseRows(pool, catalog, config.subject), metrics, log })];
+  return startGateway(context, { eventLog, catalog, keys: postgresKeys(pool), rows, routes });
+}
+
+async function openLog(context: RoleContext, closers: (() => Promise<void>)[]): Promise<{ eventLog: JetStreamLog; connection: NatsConnection }> {
+  const { config, log } = context;
+  const connection = await untilItWorks('NATS', () => connectNats(config.natsUrl!, log.bindings()['role'] as string, log), context);
+  closers.push(() => connection.close());
+  const eventLog = await untilItWorks('the log', () => JetStreamLog.open(connection, config, log), context);
+  closers.push(async () => eventLog.close());
+  return { eventLog, connection };
+}
