@@ -39,7 +39,13 @@ export async function findTables(pool: PgPool): Promise<FoundTable[]> {
     WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition
       AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'headwater')
     ORDER BY n.nspname, c.relname`);
-  return rows.map((row) => ({ schema: row.schema, name: row.name, columns: row.columns ?? [], key: row.key ?? [], identity: identityOf(row) }));
+  return rows.map((row) => ({
+    schema: row.schema,
+    name: row.name,
+    columns: row.columns ?? [],
+    key: row.key ?? [],
+    identity: identityOf(row),
+  }));
 }
 
 function identityOf({ relreplident, key, immediate, identity_index }: TableRow): string | undefined {
@@ -60,7 +66,15 @@ export function catalogTemplate(tables: readonly FoundTable[]): string {
     '',
   ];
   const body = tables.length === 0 ? ['tables: {}'] : ['tables:', ...tables.flatMap(entry)];
-  return [...head, ...body, '# Tables that are not named above are captured too, each under its own name.', 'others: true', '# Never captured: patterns such as public.tmp_*', 'exclude: []', ''].join('\n');
+  return [
+    ...head,
+    ...body,
+    '# Tables that are not named above are captured too, each under its own name.',
+    'others: true',
+    '# Never captured: patterns such as public.tmp_*',
+    'exclude: []',
+    '',
+  ].join('\n');
 }
 
 function entry(table: FoundTable): string[] {

@@ -25,7 +25,11 @@ export function settingRows(env: Readonly<Record<string, string | undefined>>): 
     try {
       const config = readConfig(given === undefined ? {} : { [variable]: given });
       const secret = 'secret' in settings[name] && typeof config[name] === 'string';
-      return { ...row, value: secret ? withoutSecrets(String(config[name])) : written(type.label, config[name]), source: config.provenance[name] };
+      return {
+        ...row,
+        value: secret ? withoutSecrets(String(config[name])) : written(type.label, config[name]),
+        source: config.provenance[name],
+      };
     } catch {
       return { ...row, value: 'secret' in settings[name] ? '(hidden)' : (given ?? ''), source: 'invalid' };
     }
@@ -34,7 +38,9 @@ export function settingRows(env: Readonly<Record<string, string | undefined>>): 
 
 /** docs/configuration.md */
 export function configurationMarkdown(): string {
-  const rows = settingRows({}).map((row) => `| \`${row.name}\` | ${cell(row.type)} | ${row.default === '' ? '–' : `\`${cell(row.default)}\``} | ${cell(row.help)} |`);
+  const rows = settingRows({}).map(
+    (row) => `| \`${row.name}\` | ${cell(row.type)} | ${row.default === '' ? '–' : `\`${cell(row.default)}\``} | ${cell(row.help)} |`,
+  );
   return [
     '# Configuration',
     '',
@@ -45,6 +51,8 @@ export function configurationMarkdown(): string {
     '',
     'Durations are written `250ms`, `30s`, `5m`, `12h` or `7d`, sizes `512`, `64MB` or `1GB` (powers of 1024), and true or false `true` or `false`.',
     '',
+    // Aligned columns would change every line with one long value.
+    '<!-- prettier-ignore -->',
     '| Variable | Type | Default | Meaning |',
     '| --- | --- | --- | --- |',
     ...rows,
@@ -56,8 +64,22 @@ export function configurationMarkdown(): string {
 function written(label: string, value: unknown): string {
   if (value === undefined || value === null) return '';
   if (Array.isArray(value)) return value.join(',');
-  if (label === 'duration') return inUnits(Number(value), [['d', 86_400_000], ['h', 3_600_000], ['m', 60_000], ['s', 1_000], ['ms', 1]]);
-  if (label === 'size') return inUnits(Number(value), [['TB', 1024 ** 4], ['GB', 1024 ** 3], ['MB', 1024 ** 2], ['KB', 1024], ['', 1]]);
+  if (label === 'duration')
+    return inUnits(Number(value), [
+      ['d', 86_400_000],
+      ['h', 3_600_000],
+      ['m', 60_000],
+      ['s', 1_000],
+      ['ms', 1],
+    ]);
+  if (label === 'size')
+    return inUnits(Number(value), [
+      ['TB', 1024 ** 4],
+      ['GB', 1024 ** 3],
+      ['MB', 1024 ** 2],
+      ['KB', 1024],
+      ['', 1],
+    ]);
   return String(value);
 }
 

@@ -21,7 +21,11 @@ export async function locate<S extends Server>(config: Config, ...needed: readon
   const run = await readRunFile(config.data);
   if (!run) {
     const variables = missing.map((server) => settings[server].env).join(', ');
-    throw usage('nothing_running', `nothing is running in ${config.data} (there is no ${runFilePath(config.data)})`, `start it with \`npm start\`, or set ${variables}, or name its directory with HEADWATER_DATA`);
+    throw usage(
+      'nothing_running',
+      `nothing is running in ${config.data} (there is no ${runFilePath(config.data)})`,
+      `start it with \`npm start\`, or set ${variables}, or name its directory with HEADWATER_DATA`,
+    );
   }
   return withLocal(config, Object.fromEntries(missing.map((server) => [server, run[server]]))) as Located<S>;
 }
@@ -53,15 +57,22 @@ export function unreachable(what: string, config: Config, server: Server): (erro
     if (error instanceof HeadwaterError) throw error;
     const local = config.provenance[server] === 'local';
     const from = local ? ` (from ${runFilePath(config.data)})` : '';
-    throw new HeadwaterError('unreachable', `${what} at ${withoutSecrets(config[server] ?? '')}${from} does not answer: ${messageOf(error)}`, {
-      hint: local ? 'is `npm start` still running? Start it again' : `check ${settings[server].env}, and that the server is up`,
-      cause: error,
-    });
+    throw new HeadwaterError(
+      'unreachable',
+      `${what} at ${withoutSecrets(config[server] ?? '')}${from} does not answer: ${messageOf(error)}`,
+      {
+        hint: local ? 'is `npm start` still running? Start it again' : `check ${settings[server].env}, and that the server is up`,
+        cause: error,
+      },
+    );
   };
 }
 
 function withoutSchema(error: unknown): never {
   if ((error as { code?: unknown } | null)?.code === '42P01' && messageOf(error).includes('headwater.'))
-    throw new HeadwaterError('not_migrated', `the database has no schema of Headwater's yet: ${messageOf(error)}`, { hint: 'run `headwater migrate`', cause: error });
+    throw new HeadwaterError('not_migrated', `the database has no schema of Headwater's yet: ${messageOf(error)}`, {
+      hint: 'run `headwater migrate`',
+      cause: error,
+    });
   throw error;
 }

@@ -30,7 +30,8 @@ function describe(error: unknown): string {
   if (error instanceof CatalogError) return error.faults.join('\n');
   const message = messageOf(error);
   // A programming error: its place is what helps.
-  if (error instanceof TypeError || error instanceof ReferenceError || error instanceof RangeError) return `${message}${(error.stack ?? '').split('\n')[1] ?? ''}`;
+  if (error instanceof TypeError || error instanceof ReferenceError || error instanceof RangeError)
+    return `${message}${(error.stack ?? '').split('\n')[1] ?? ''}`;
   const cause = error instanceof Error && error.cause !== undefined ? messageOf(error.cause) : '';
   return cause === '' || message.includes(cause) ? message : `${message}: ${cause}`;
 }

@@ -64,7 +64,8 @@ async function main(args: readonly string[]): Promise<number> {
     if (error instanceof CommanderError && error.exitCode === 0) return 0;
     // Interrupted halfway: that needs no explanation.
     const code = interrupted();
-    if (code !== undefined && (code === 0 || error === signal.reason || (error instanceof Error && error.name === 'AbortError'))) return code;
+    if (code !== undefined && (code === 0 || error === signal.reason || (error instanceof Error && error.name === 'AbortError')))
+      return code;
     if (error instanceof CommanderError && error.code === 'commander.help') return 2;
     return report(error instanceof CommanderError ? fromCommander(error) : error, err);
   }

@@ -1,7 +1,10 @@
 import type { SettingType } from '../pipeline/runtime/setting-types.ts';
 
 /** For an option that may be given several times, or once with commas. */
-export function listOf(check: (item: string) => boolean, expectation: string): (text: string, previous: readonly string[] | undefined) => readonly string[] {
+export function listOf(
+  check: (item: string) => boolean,
+  expectation: string,
+): (text: string, previous: readonly string[] | undefined) => readonly string[] {
   return (text, previous = []) => {
     const items = text
       .split(',')

@@ -38,8 +38,29 @@ export function outputOn(stream: NodeJS.WriteStream, env: Readonly<Record<string
 }
 
 /** Columns of text under a heading, without lines around them. */
-export function table(output: Output, head: readonly string[], rows: readonly (readonly string[])[], widths: readonly (number | null)[] = []): string {
-  const none = { top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '', 'bottom-left': '', 'bottom-right': '', left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '  ' };
+export function table(
+  output: Output,
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  widths: readonly (number | null)[] = [],
+): string {
+  const none = {
+    top: '',
+    'top-mid': '',
+    'top-left': '',
+    'top-right': '',
+    bottom: '',
+    'bottom-mid': '',
+    'bottom-left': '',
+    'bottom-right': '',
+    left: '',
+    'left-mid': '',
+    mid: '',
+    'mid-mid': '',
+    right: '',
+    'right-mid': '',
+    middle: '  ',
+  };
   const made = new Table({
     head: head.map((name) => output.colors.bold(name)),
     chars: none,

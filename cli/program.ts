@@ -20,7 +20,9 @@ export function createProgram(cli: Cli, version: string): Command {
     ['tail prices', 'follow a table'],
     ['keys create dashboard', 'an API key'],
   ]);
-  program.version(version, '-V, --version', 'show the version').addHelpText('after', `\n${exitCodesHelp}\nSettings are environment variables: \`headwater config\` lists them.`);
+  program
+    .version(version, '-V, --version', 'show the version')
+    .addHelpText('after', `\n${exitCodesHelp}\nSettings are environment variables: \`headwater config\` lists them.`);
   program.helpCommand('help [command]', 'show the help of a command');
   const commands = [
     upCommand(cli),

@@ -39,10 +39,13 @@ export async function readRunFile(data: string): Promise<RunFile | undefined> {
     text = await readFile(path, 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw new HeadwaterError('run_file', `${path} cannot be read: ${messageOf(error)}`, { hint: 'run this as the user who started headwater, or set DATABASE_URL, NATS_URL and REDIS_URL' });
+    throw new HeadwaterError('run_file', `${path} cannot be read: ${messageOf(error)}`, {
+      hint: 'run this as the user who started headwater, or set DATABASE_URL, NATS_URL and REDIS_URL',
+    });
   }
   const parsed = parse(text);
-  if (!parsed) throw new HeadwaterError('run_file', `${path} is not what \`headwater up\` writes`, { hint: 'delete it, and start headwater again' });
+  if (!parsed)
+    throw new HeadwaterError('run_file', `${path} is not what \`headwater up\` writes`, { hint: 'delete it, and start headwater again' });
   return parsed;
 }
 

@@ -4,14 +4,34 @@ import type { Status } from './status.ts';
 /** The status for a person: tables, then what is wrong. */
 export function statusText(status: Status, output: Output): string {
   const { red, green, bold } = output.colors;
-  const verdict = status.healthy ? green('healthy') : `${red(bold('unhealthy'))}\n${status.problems.map((problem) => `  - ${problem}`).join('\n')}`;
-  return [table(output, ['PART', 'STATE'], [...logRows(status), ...slotRows(status), ['dead letters', status.deadLetters === undefined ? 'unknown' : number(status.deadLetters)]]), '', ...processors(status, output), verdict].join('\n');
+  const verdict = status.healthy
+    ? green('healthy')
+    : `${red(bold('unhealthy'))}\n${status.problems.map((problem) => `  - ${problem}`).join('\n')}`;
+  return [
+    table(
+      output,
+      ['PART', 'STATE'],
+      [
+        ...logRows(status),
+        ...slotRows(status),
+        ['dead letters', status.deadLetters === undefined ? 'unknown' : number(status.deadLetters)],
+      ],
+    ),
+    '',
+    ...processors(status, output),
+    verdict,
+  ].join('\n');
 }
 
 function logRows({ log }: Status): string[][] {
   if (!log) return [['log', 'unknown']];
   return [
-    ['log', log.first > log.last ? `empty, next ${number(log.last + 1)}` : `${number(log.first)} … ${number(log.last)} (${number(log.messages)} events, ${size(log.bytes)})`],
+    [
+      'log',
+      log.first > log.last
+        ? `empty, next ${number(log.last + 1)}`
+        : `${number(log.first)} … ${number(log.last)} (${number(log.messages)} events, ${size(log.bytes)})`,
+    ],
     ['epoch', log.epoch],
     ['last event', log.lastAt ?? '–'],
   ];
@@ -19,7 +39,11 @@ function logRows({ log }: Status): string[][] {
 
 function slotRows({ slot }: Status): string[][] {
   if (!slot) return [['slot', 'none']];
-  const state = [slot.active ? 'active' : 'not in use', `wal_status ${slot.walStatus ?? 'unknown'}`, `${size(slot.retainedBytes)} retained`];
+  const state = [
+    slot.active ? 'active' : 'not in use',
+    `wal_status ${slot.walStatus ?? 'unknown'}`,
+    `${size(slot.retainedBytes)} retained`,
+  ];
   return [
     [`slot ${slot.name}`, state.join(', ')],
     ['confirmed', slot.confirmedFlushLsn ?? '–'],

@@ -61,20 +61,35 @@ export async function slotStatus(pool: PgPool, slot: string): Promise<SlotStatus
     [slot],
   );
   const row = rows[0];
-  return row && { name: slot, active: row.active, retainedBytes: Number(row.retained ?? 0), confirmedFlushLsn: row.confirmed ?? undefined, walStatus: row.wal_status ?? undefined };
+  return (
+    row && {
+      name: slot,
+      active: row.active,
+      retainedBytes: Number(row.retained ?? 0),
+      confirmedFlushLsn: row.confirmed ?? undefined,
+      walStatus: row.wal_status ?? undefined,
+    }
+  );
 }
 
 /** Every processor that has stored an offset in Redis. */
 export async function processorStatus(redis: RedisClient, log: EventLog, bounds: Bounds): Promise<ProcessorStatus[]> {
   const prefix = new RedisKeys().offset('');
   const names: string[] = [];
-  for await (const keys of redis.scanStream({ match: `${prefix}*`, count: 1_000 }) as AsyncIterable<string[]>) names.push(...keys.map((key) => key.slice(prefix.length)));
+  for await (const keys of redis.scanStream({ match: `${prefix}*`, count: 1_000 }) as AsyncIterable<string[]>)
+    names.push(...keys.map((key) => key.slice(prefix.length)));
   return Promise.all(
     [...new Set(names)].sort().map(async (name) => {
       const [seq, epoch] = await redis.hmget(new RedisKeys().offset(name), 'seq', 'epoch');
       const at = Number(seq ?? 0);
       const next = at < bounds.last ? await log.get(Math.max(at + 1, bounds.first)) : undefined;
-      return { name, seq: at, epoch: epoch ?? '', lagEvents: Math.max(0, bounds.last - at), lagSeconds: ageSeconds(next && commitTime(next.data)) };
+      return {
+        name,
+        seq: at,
+        epoch: epoch ?? '',
+        lagEvents: Math.max(0, bounds.last - at),
+        lagSeconds: ageSeconds(next && commitTime(next.data)),
+      };
     }),
   );
 }
@@ -92,10 +107,12 @@ export function problemsOf({ log, slot, processors, deadLetters }: Omit<Status, 
     if (!slot.active) problems.push(`slot ${slot.name} is not in use: capture is not running, and the server keeps WAL for it`);
     const danger = endangered[slot.walStatus ?? ''];
     if (danger) problems.push(`slot ${slot.name} is ${slot.walStatus}: ${danger}`);
-    if (slot.retainedBytes > limits.retainedBytes) problems.push(`slot ${slot.name} makes the server keep ${Math.round(slot.retainedBytes / 1024 ** 2)} MB of WAL`);
+    if (slot.retainedBytes > limits.retainedBytes)
+      problems.push(`slot ${slot.name} makes the server keep ${Math.round(slot.retainedBytes / 1024 ** 2)} MB of WAL`);
   }
   for (const processor of processors ?? []) problems.push(...processorProblems(processor, log));
-  if (deadLetters) problems.push(`${deadLetters} dead letter${deadLetters === 1 ? '' : 's'}: events a processor could not apply (stream DEADLETTERS)`);
+  if (deadLetters)
+    problems.push(`${deadLetters} dead letter${deadLetters === 1 ? '' : 's'}: events a processor could not apply (stream DEADLETTERS)`);
   return problems;
 }
 

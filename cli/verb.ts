@@ -73,16 +73,25 @@ export class Verb extends Command {
 
   /** Called by commander, with the first of them only. */
   unknownOption(first: string): void {
-    const known = this.createHelp().visibleOptions(this).flatMap(({ long }) => (long ? [long] : []));
+    const known = this.createHelp()
+      .visibleOptions(this)
+      .flatMap(({ long }) => (long ? [long] : []));
     const unknown = this.args.slice(Math.max(0, this.args.indexOf(first))).filter((arg) => /^-./.test(arg));
-    for (const flag of new Set([first, ...unknown])) this.error(`unknown option '${flag}'${suggestion(flag.replace(/=.*/, ''), known)}`, { code: 'commander.unknownOption' });
+    for (const flag of new Set([first, ...unknown]))
+      this.error(`unknown option '${flag}'${suggestion(flag.replace(/=.*/, ''), known)}`, { code: 'commander.unknownOption' });
   }
 
   /** Called by commander. */
   unknownCommand(): void {
     const wanted = this.args[0] ?? '';
-    const names = this.createHelp().visibleCommands(this).map((command) => command.name());
-    throw usage('unknown_command', `unknown command '${wanted}'${suggestion(wanted, names)}`, `\`${pathOf(this)} --help\` lists the commands`);
+    const names = this.createHelp()
+      .visibleCommands(this)
+      .map((command) => command.name());
+    throw usage(
+      'unknown_command',
+      `unknown command '${wanted}'${suggestion(wanted, names)}`,
+      `\`${pathOf(this)} --help\` lists the commands`,
+    );
   }
 
   #throwFaults(): void {

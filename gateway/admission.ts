@@ -42,9 +42,16 @@ export function refusalOf(request: IncomingMessage, { config, address, connects,
   if (url.split('?', 1)[0] !== realtimePath) return { status: 404, code: 'not_found', message: `WebSockets are at ${realtimePath}` };
   if (hasKeyInUrl(url)) return { status: 400, code: 'bad_request', message: keyInUrlMessage };
   const { origin } = request.headers;
-  if (origin !== undefined && config.origins.length > 0 && !config.origins.includes(origin)) return { status: 403, code: 'forbidden', message: 'this origin may not connect' };
+  if (origin !== undefined && config.origins.length > 0 && !config.origins.includes(origin))
+    return { status: 403, code: 'forbidden', message: 'this origin may not connect' };
   const waitMs = connects.take(addressGroup(address.of(request)), config.limitConnects, config.limitConnects, performance.now());
-  if (waitMs > 0) return { status: 429, code: 'rate_limited', message: 'too many new connections from this address', retryAfterS: Math.ceil(waitMs / 1_000) };
+  if (waitMs > 0)
+    return {
+      status: 429,
+      code: 'rate_limited',
+      message: 'too many new connections from this address',
+      retryAfterS: Math.ceil(waitMs / 1_000),
+    };
   if (!ready()) return { status: 503, code: 'overload', message: 'the log cannot be read yet, try again', retryAfterS: 1 };
   return undefined;
 }

@@ -7,7 +7,9 @@ import type { Logger } from '../pipeline/runtime/logging.ts';
 import { parse } from './channels.ts';
 
 /** Who it is, or why that cannot be said: `overload` says nothing of the key, only that it cannot be looked up now. */
-export type Authentication = { readonly ok: true; readonly key: ApiKey } | { readonly ok: false; readonly code: 'unauthorized' | 'overload'; readonly message: string };
+export type Authentication =
+  | { readonly ok: true; readonly key: ApiKey }
+  | { readonly ok: false; readonly code: 'unauthorized' | 'overload'; readonly message: string };
 
 interface Cached {
   readonly key: ApiKey;
@@ -67,7 +69,11 @@ export class Authenticator {
     if (!subject.startsWith(this.#changes)) return;
     this.#generation++;
     const event = parse(data);
-    const ids = new Set([event?.['after'], event?.['before'], event?.['key']].map((row) => (row as { id?: unknown } | undefined)?.id).filter((id) => id !== undefined));
+    const ids = new Set(
+      [event?.['after'], event?.['before'], event?.['key']]
+        .map((row) => (row as { id?: unknown } | undefined)?.id)
+        .filter((id) => id !== undefined),
+    );
     if (ids.size === 0) return this.#cache.clear();
     for (const [hash, { key }] of this.#cache) if (ids.has(key.keyId)) this.#cache.delete(hash);
   }

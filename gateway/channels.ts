@@ -96,7 +96,9 @@ export class Channels {
     // `ev.<schema>.<table>.<op>` or `ev._schema.<schema>.<table>`; all others have fewer tokens.
     if (tokens.length !== 4) return other;
     const isSchema = tokens[1] === '_schema';
-    const [schema, table] = isSchema ? [decodeToken(tokens[2]!), decodeToken(tokens[3]!)] : [decodeToken(tokens[1]!), decodeToken(tokens[2]!)];
+    const [schema, table] = isSchema
+      ? [decodeToken(tokens[2]!), decodeToken(tokens[3]!)]
+      : [decodeToken(tokens[1]!), decodeToken(tokens[2]!)];
     if (!isCaptured(this.#catalog, schema, table)) return other;
     const name = `${schema}.${table}`;
     if (!this.#captured.has(name)) {

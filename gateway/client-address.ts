@@ -14,7 +14,11 @@ export function clientAddress(trustedProxies: readonly string[]): ClientAddress 
   try {
     trust = proxyaddr.compile([...trustedProxies]);
   } catch (error) {
-    throw usage('bad_config', `HEADWATER_TRUSTED_PROXIES: ${(error as Error).message}`, 'give addresses or ranges like 10.0.0.0/8, comma-separated');
+    throw usage(
+      'bad_config',
+      `HEADWATER_TRUSTED_PROXIES: ${(error as Error).message}`,
+      'give addresses or ranges like 10.0.0.0/8, comma-separated',
+    );
   }
   return { trust, of: (request) => proxyaddr(request, trust) };
 }

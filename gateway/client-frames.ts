@@ -43,7 +43,7 @@ type Body = Readonly<Record<string, unknown>>;
 const nameLength = 256;
 const apiKeyLength = 1024;
 /** The most that `{last: n}` may ask for. */
-export const maxLast = 10_000;
+const maxLast = 10_000;
 
 /** Reads a text frame. It never throws: what is wrong becomes a `malformed` frame. */
 export function parseClientFrame(text: string): ClientFrame {
@@ -55,7 +55,8 @@ export function parseClientFrame(text: string): ClientFrame {
   }
   if (!isObject(value)) return { type: 'malformed', message: 'the frame is not a JSON object' };
   const id = value['id'];
-  if (id !== undefined && !isId(id)) return { type: 'malformed', message: `id must be a number, or text of at most ${nameLength} characters` };
+  if (id !== undefined && !isId(id))
+    return { type: 'malformed', message: `id must be a number, or text of at most ${nameLength} characters` };
   const command = id === undefined ? {} : { id };
   const parsed = parseCommand(value);
   return typeof parsed === 'string' ? { type: 'malformed', ...command, message: parsed } : { ...parsed, ...command };
@@ -103,17 +104,19 @@ function parseSubscribe(body: Body): ClientFrame | string {
 }
 
 /** Reads `from`, or says what is wrong with it. */
-export function parseFrom(from: unknown): From | string {
+function parseFrom(from: unknown): From | string {
   if (from === undefined || from === 'now') return { kind: 'now' };
   if (!isObject(from)) return 'from must be "now" or an object';
   const forms = ['seq', 'time', 'last', 'token'].filter((form) => from[form] !== undefined);
-  if (forms.length > 1 || (from['after'] !== undefined && forms.length === 1 && forms[0] !== 'token')) return 'from must have one of seq, after, time, last and token';
+  if (forms.length > 1 || (from['after'] !== undefined && forms.length === 1 && forms[0] !== 'token'))
+    return 'from must have one of seq, after, time, last and token';
   const { seq, after, time, last, token } = from;
   if (after !== undefined && !isCount(after, 0)) return 'from.after must be a whole number from 0';
   if (token !== undefined) return typeof token === 'string' ? { kind: 'token', token, after } : 'from.token must be text';
   if (after !== undefined) return { kind: 'after', after };
   if (seq !== undefined) return isCount(seq, 0) ? { kind: 'seq', seq: Math.max(1, seq) } : 'from.seq must be a whole number from 0';
-  if (last !== undefined) return isCount(last, 1) && last <= maxLast ? { kind: 'last', count: last } : `from.last must be a whole number from 1 to ${maxLast}`;
+  if (last !== undefined)
+    return isCount(last, 1) && last <= maxLast ? { kind: 'last', count: last } : `from.last must be a whole number from 1 to ${maxLast}`;
   if (time !== undefined) return parseTime(time);
   return 'from must have one of seq, after, time, last and token';
 }

@@ -12,7 +12,8 @@ import { limitsOf, type KeyConnections } from './limits.ts';
 import type { GatewayMetrics } from './metrics.ts';
 import type { Presence } from './presence.ts';
 import { runReplay, type ReplayContext, type ReplayTarget } from './replay.ts';
-import { openSession, phaseOf, step, type Input, type Output, type SessionState, type SubscriptionRequest } from './session.ts';
+import { openSession, phaseOf, step } from './session.ts';
+import type { Input, Output, SessionState, SubscriptionRequest } from './session-state.ts';
 import type { Selection } from './start-position.ts';
 import type { Tail } from './tail.ts';
 import type { TokenBuckets } from './token-bucket.ts';
@@ -76,7 +77,12 @@ export class Connection implements Receiver, Flushed, Visited {
   #refusals = 0;
 
   /** @param credential what came with the upgrade; without it the first frame has to be `connect` */
-  constructor(socket: GatewaySocket, credential: Credential | undefined, services: ConnectionServices, onGone: (connection: Connection) => void) {
+  constructor(
+    socket: GatewaySocket,
+    credential: Credential | undefined,
+    services: ConnectionServices,
+    onGone: (connection: Connection) => void,
+  ) {
     this.#socket = socket;
     this.#services = services;
     this.#onGone = onGone;
@@ -218,13 +224,21 @@ export class Connection implements Receiver, Flushed, Visited {
 
   async #authenticate(credential: Credential): Promise<void> {
     const { authenticator, keyConnections, config, tail } = this.#services;
-    const outcome = credential.kind === 'apiKey' ? await authenticator.authenticate(credential.apiKey) : ({ ok: false, code: 'unauthorized', message: 'auth must be {"apiKey": "…"}' } as const);
+    const outcome =
+      credential.kind === 'apiKey'
+        ? await authenticator.authenticate(credential.apiKey)
+        : ({ ok: false, code: 'unauthorized', message: 'auth must be {"apiKey": "…"}' } as const);
     if (this.#state.phase === 'closed') return;
     if (!outcome.ok) return this.#dispatch({ type: 'refused', code: outcome.code, message: outcome.message });
     const { key } = outcome;
     const limits = limitsOf(config, key.limits);
     if (key.keyId !== this.#key?.keyId) {
-      if (!keyConnections.enter(key.keyId, limits.connections)) return this.#dispatch({ type: 'refused', code: 'connection_limit', message: `the key has ${limits.connections} connections already` });
+      if (!keyConnections.enter(key.keyId, limits.connections))
+        return this.#dispatch({
+          type: 'refused',
+          code: 'connection_limit',
+          message: `the key has ${limits.connections} connections already`,
+        });
       if (this.#key) keyConnections.leave(this.#key.keyId);
     }
     this.#key = key;

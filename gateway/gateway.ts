@@ -107,7 +107,12 @@ class RunningGateway implements Gateway {
     this.#close = () => app.close();
     const services = this.#connectionServices();
     const acceptor = createAcceptor();
-    const admission: AdmissionServices = { config, address, connects: this.#connects, ready: () => this.#tail.ready && !this.#stopping.signal.aborted };
+    const admission: AdmissionServices = {
+      config,
+      address,
+      connects: this.#connects,
+      ready: () => this.#tail.ready && !this.#stopping.signal.aborted,
+    };
     app.server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       socket.on('error', () => socket.destroy());
       const refusal = refusalOf(request, admission);
@@ -145,7 +150,15 @@ class RunningGateway implements Gateway {
     const { config, log } = this.#context;
     const { eventLog, rows, presence } = this.#parts;
     const shared = { tail: this.#tail, metrics: this.#metrics };
-    const replay = { ...shared, eventLog, rows, log, channels: this.#channels, readers: new ReaderPool(config.replayReaders), maxFilterValues: config.limitFilterValues };
+    const replay = {
+      ...shared,
+      eventLog,
+      rows,
+      log,
+      channels: this.#channels,
+      readers: new ReaderPool(config.replayReaders),
+      maxFilterValues: config.limitFilterValues,
+    };
     return {
       ...shared,
       config,

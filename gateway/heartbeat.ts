@@ -24,7 +24,11 @@ export class Heartbeat {
     this.#awaiting = false;
   }
 
-  check(now: number, { sentBytes, unsentBytes, open }: Pick<GatewaySocket, 'sentBytes' | 'unsentBytes' | 'open'>, replaying: boolean): Verdict {
+  check(
+    now: number,
+    { sentBytes, unsentBytes, open }: Pick<GatewaySocket, 'sentBytes' | 'unsentBytes' | 'open'>,
+    replaying: boolean,
+  ): Verdict {
     if (!open) return 'ok';
     if (unsentBytes === 0 || sentBytes !== this.#sentBytes) this.#progressAt = now;
     this.#sentBytes = sentBytes;

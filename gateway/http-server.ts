@@ -18,15 +18,26 @@ export interface HttpServices {
 /** The HTTP side: authentication for everything under `/v2`, one form of error, and whatever routes are mounted. */
 export async function createHttpServer(services: HttpServices): Promise<FastifyInstance> {
   const { config, log, address, routes } = services;
-  const app = fastify({ logger: false, trustProxy: address.trust, forceCloseConnections: true, bodyLimit: 1024 ** 2, requestTimeout: 60_000 });
+  const app = fastify({
+    logger: false,
+    trustProxy: address.trust,
+    forceCloseConnections: true,
+    bodyLimit: 1024 ** 2,
+    requestTimeout: 60_000,
+  });
   // Fastify wants the property declared; every route under /v2 finds it set by the hook.
   app.decorateRequest('principal', null as never);
   app.addHook('onRequest', (request, reply) => cors(config.origins, request, reply));
   app.addHook('onRequest', (request, reply) => authenticate(services.authenticator, request, reply));
-  app.setNotFoundHandler((request, reply) => reply.code(404).send(errorBody('not_found', `there is no ${request.method} ${pathOf(request)}`)));
+  app.setNotFoundHandler((request, reply) =>
+    reply.code(404).send(errorBody('not_found', `there is no ${request.method} ${pathOf(request)}`)),
+  );
   app.setErrorHandler((error: FastifyError, request, reply) => answerError(error, request, reply, log));
   app.get(realtimePath, (_request, reply) =>
-    reply.code(426).header('Upgrade', 'websocket').send(errorBody('upgrade_required', 'this is a WebSocket: connect with a WebSocket client')),
+    reply
+      .code(426)
+      .header('Upgrade', 'websocket')
+      .send(errorBody('upgrade_required', 'this is a WebSocket: connect with a WebSocket client')),
   );
   for (const mount of routes) await mount(app);
   await app.ready();
@@ -39,7 +50,10 @@ export async function listen(app: FastifyInstance, { host, port, provenance }: C
   const address = await app.listen({ host, port }).catch((error: unknown) => {
     if (!taken(error)) throw error;
     if (provenance.port === 'default') return app.listen({ host, port: 0 });
-    throw new HeadwaterError('port_taken', `port ${port} of ${host} is taken`, { reaction: 'usage', hint: 'choose another one with HEADWATER_PORT or --port, or 0 for any free one' });
+    throw new HeadwaterError('port_taken', `port ${port} of ${host} is taken`, {
+      reaction: 'usage',
+      hint: 'choose another one with HEADWATER_PORT or --port, or 0 for any free one',
+    });
   });
   return address.replace('//0.0.0.0:', '//127.0.0.1:').replace('//[::]:', '//[::1]:');
 }
@@ -52,7 +66,11 @@ async function authenticate(authenticator: Authenticator, request: FastifyReques
   const outcome = apiKey === undefined ? undefined : await authenticator.authenticate(apiKey);
   if (outcome?.ok) request.principal = outcome.key;
   else if (outcome?.code === 'overload') await reply.code(503).header('Retry-After', '1').send(errorBody('overload', outcome.message));
-  else await reply.code(401).header('WWW-Authenticate', 'Bearer').send(errorBody('unauthorized', outcome?.message ?? 'send Authorization: Bearer with an API key'));
+  else
+    await reply
+      .code(401)
+      .header('WWW-Authenticate', 'Bearer')
+      .send(errorBody('unauthorized', outcome?.message ?? 'send Authorization: Bearer with an API key'));
 }
 
 /** Browsers may read answers only from the origins that are configured. */
@@ -77,7 +95,12 @@ function answerError(error: FastifyError, request: FastifyRequest, reply: Fastif
 }
 
 function codeOf(status: number): string {
-  const codes: Readonly<Record<number, string>> = { 404: 'not_found', 413: 'too_large', 415: 'unsupported_media_type', 429: 'rate_limited' };
+  const codes: Readonly<Record<number, string>> = {
+    404: 'not_found',
+    413: 'too_large',
+    415: 'unsupported_media_type',
+    429: 'rate_limited',
+  };
   return codes[status] ?? 'bad_request';
 }
 

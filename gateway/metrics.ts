@@ -23,9 +23,29 @@ export function gatewayMetrics(registry: Registry): GatewayMetrics {
     windowBytes: new Gauge({ name: `${prefix}recent_window_bytes`, help: 'Memory of the recent window.', registers }),
     deliveries: new Counter({ name: `${prefix}deliveries_total`, help: 'Events sent to connections, live and replayed.', registers }),
     sentBytes: new Counter({ name: `${prefix}sent_bytes_total`, help: 'Bytes given to WebSocket connections.', registers }),
-    closes: new Counter({ name: `${prefix}closes_total`, help: 'Connections closed by the gateway or the client, by close code.', labelNames: ['code'], registers }),
-    replays: new Counter({ name: `${prefix}replays_total`, help: 'Replays, by where they began to read: memory or log.', labelNames: ['source'], registers }),
-    resumes: new Counter({ name: `${prefix}resumes_total`, help: 'Subscriptions from a token, by outcome: ok or an error code.', labelNames: ['outcome'], registers }),
-    latency: new Histogram({ name: 'headwater_end_to_end_seconds', help: 'From the commit in Postgres to the write to the WebSocket.', buckets: latencyBuckets, registers }),
+    closes: new Counter({
+      name: `${prefix}closes_total`,
+      help: 'Connections closed by the gateway or the client, by close code.',
+      labelNames: ['code'],
+      registers,
+    }),
+    replays: new Counter({
+      name: `${prefix}replays_total`,
+      help: 'Replays, by where they began to read: memory or log.',
+      labelNames: ['source'],
+      registers,
+    }),
+    resumes: new Counter({
+      name: `${prefix}resumes_total`,
+      help: 'Subscriptions from a token, by outcome: ok or an error code.',
+      labelNames: ['outcome'],
+      registers,
+    }),
+    latency: new Histogram({
+      name: 'headwater_end_to_end_seconds',
+      help: 'From the commit in Postgres to the write to the WebSocket.',
+      buckets: latencyBuckets,
+      registers,
+    }),
   };
 }

@@ -10,7 +10,7 @@ import type { ChannelEvent } from './channels.ts';
 import { RequestFault, type Fault } from './fault.ts';
 import type { GatewayMetrics } from './metrics.ts';
 import type { Lease } from './reader-pool.ts';
-import type { ReplayedEvent, SubscriptionRequest } from './session.ts';
+import type { ReplayedEvent, SubscriptionRequest } from './session-state.ts';
 import { selects, startPosition, takeReader, type LogAccess, type Selection, type StartPosition } from './start-position.ts';
 
 /** The connection's side of one subscription's replay. Everything here is synchronous but `drained`. */
@@ -41,7 +41,12 @@ const readerBytes = 4 * 1024 ** 2;
 const patienceMs = 1_000;
 
 /** One subscription from its beginning until it is live. It ends when it is, when it fails, or when the signal fires. */
-export async function runReplay(request: SubscriptionRequest, target: ReplayTarget, context: ReplayContext, signal: AbortSignal): Promise<void> {
+export async function runReplay(
+  request: SubscriptionRequest,
+  target: ReplayTarget,
+  context: ReplayContext,
+  signal: AbortSignal,
+): Promise<void> {
   const resumes = request.from.kind === 'token';
   try {
     await new Replay(request, target, context, signal).run();
@@ -59,7 +64,12 @@ function faultOf(error: unknown, { tail }: ReplayContext): Fault {
   if (error instanceof RequestFault) return error.fault;
   if (error instanceof FilterError) return { code: 'bad_filter', message: error.message };
   if (error instanceof OffsetExpired) {
-    return { code: 'resume_expired', message: 'the log was trimmed past this position while it was read', oldest: error.oldest, head: tail.position };
+    return {
+      code: 'resume_expired',
+      message: 'the log was trimmed past this position while it was read',
+      oldest: error.oldest,
+      head: tail.position,
+    };
   }
   return { code: 'internal', message: 'the subscription could not be served; try again', retryAfterMs: 1_000 };
 }
@@ -80,7 +90,10 @@ class Replay {
     this.#signal = signal;
     const channel = context.channels.get(request.channel);
     if (!channel) throw new RequestFault({ code: 'unknown_channel', message: `there is no channel ${request.channel}` });
-    this.#selection = { channel: channel.name, filter: parseFilter(request.filter, channel.tables, { maxValues: context.maxFilterValues }) };
+    this.#selection = {
+      channel: channel.name,
+      filter: parseFilter(request.filter, channel.tables, { maxValues: context.maxFilterValues }),
+    };
   }
 
   async run(): Promise<void> {
@@ -105,7 +118,7 @@ class Replay {
 
   async #untilLive(): Promise<void> {
     const { tail, readers } = this.#context;
-    for (let attempt = 0; ; ) {
+    for (let attempt = 0; ;) {
       await this.#target.drained();
       this.#signal.throwIfAborted();
       const ahead = this.#next - tail.position;
@@ -141,7 +154,7 @@ class Replay {
     const signal = this.#signal;
     try {
       for await (const events of eventLog.read(this.#next, { signal, highWaterBytes: readerBytes })) {
-        for (let begin = 0; begin < events.length; ) {
+        for (let begin = 0; begin < events.length;) {
           begin = this.#sendSlice(events, begin);
           const since = performance.now();
           await this.#target.drained();
@@ -174,7 +187,10 @@ class Replay {
   }
 
   #send(events: readonly ChannelEvent[], through: Seq): void {
-    this.#target.replayed(events.filter((event) => selects(this.#selection, event)), through);
+    this.#target.replayed(
+      events.filter((event) => selects(this.#selection, event)),
+      through,
+    );
     this.#next = through + 1;
   }
 
@@ -219,7 +235,10 @@ class Replay {
     } catch (error) {
       if (this.#signal.aborted) throw error;
       log.warn({ error: messageOf(error) }, 'the cache failed in the middle of a snapshot');
-      throw new RequestFault({ code: 'snapshot_unavailable', message: 'the cache failed in the middle of the snapshot: what was sent of it is not whole' });
+      throw new RequestFault({
+        code: 'snapshot_unavailable',
+        message: 'the cache failed in the middle of the snapshot: what was sent of it is not whole',
+      });
     }
     this.#target.page(page, false);
   }

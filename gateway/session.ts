@@ -1,10 +1,9 @@
-import type { Seq } from '../pipeline/log/event-log.ts';
 import { mayRead, type Principal } from '../pipeline/runtime/http.ts';
-import type { CachedRow } from '../pipeline/runner/row-source.ts';
-import { isObject, type AuthFrame, type ClientFrame, type ConnectFrame, type Credential, type FrameId, type From, type SubscribeFrame } from './client-frames.ts';
+import { isObject, type AuthFrame, type ClientFrame, type FrameId, type SubscribeFrame } from './client-frames.ts';
+import type { Seq } from '../pipeline/log/event-log.ts';
 import type { CloseReason } from './close-codes.ts';
-import type { Fault } from './fault.ts';
-import type { ConnectionLimits, ControlFrame } from './server-frames.ts';
+import type { ControlFrame } from './server-frames.ts';
+import type { Input, Output, ReplayedEvent, SessionState, Subscription } from './session-state.ts';
 import { encodeToken } from './token.ts';
 
 /*
@@ -14,90 +13,14 @@ import { encodeToken } from './token.ts';
  * Live events do not pass through here: between a `join` and its `leave` the fan-out may send a subscription's events.
  */
 
-export type SubscriptionPhase = 'starting' | 'snapshot' | 'replaying' | 'live';
-
-interface Subscription {
-  /** Names this subscription among all of the connection's, also earlier ones of the same name. */
-  readonly ref: number;
-  readonly sub: string;
-  readonly channel: string;
-  readonly id: FrameId | undefined;
-  readonly phase: SubscriptionPhase;
-  readonly asOf: Seq;
-  /** Everything up to here has been sent; while it replays. */
-  readonly position: Seq;
-  /** The last position the client was told. */
-  readonly told: Seq;
-}
-
-export interface SessionState {
-  readonly phase: 'opening' | 'admitting' | 'open' | 'closed';
-  readonly connection: string;
-  readonly openedAt: number;
-  readonly connectId: FrameId | undefined;
-  /** Commands that came before the answer to `connect`. */
-  readonly waiting: readonly ClientFrame[];
-  readonly principal: Principal | undefined;
-  readonly limits: ConnectionLimits | undefined;
-  readonly epoch: string;
-  readonly subscriptions: ReadonlyMap<string, Subscription>;
-  readonly nextRef: number;
-  /** An `auth` command that waits for its answer. */
-  readonly renewing: { readonly id: FrameId | undefined } | undefined;
-  readonly toldExpiry: boolean;
-  /** The last cursor of the live subscriptions. */
-  readonly liveTold: Seq;
-}
-
-/** An event as a replay gives it. */
-export interface ReplayedEvent {
-  readonly seq: Seq;
-  readonly bytes: Uint8Array;
-}
-
-export type Input =
-  | { readonly type: 'frame'; readonly frame: ClientFrame }
-  | { readonly type: 'limited'; readonly id: FrameId | undefined; readonly retryAfterMs: number }
-  | { readonly type: 'admitted'; readonly principal: Principal; readonly limits: ConnectionLimits; readonly epoch: string; readonly head: Seq }
-  | { readonly type: 'refused'; readonly code: 'unauthorized' | 'overload' | 'connection_limit'; readonly message: string }
-  | { readonly type: 'positioned'; readonly ref: number; readonly start: Seq; readonly oldest: Seq; readonly head: Seq; readonly snapshotAsOf: Seq | undefined }
-  | { readonly type: 'page'; readonly ref: number; readonly items: readonly CachedRow[]; readonly more: boolean }
-  | { readonly type: 'replayed'; readonly ref: number; readonly events: readonly ReplayedEvent[]; readonly through: Seq }
-  | { readonly type: 'caughtUp'; readonly ref: number; readonly seq: Seq }
-  | { readonly type: 'failed'; readonly ref: number; readonly fault: Fault }
-  /** All live subscriptions have been sent everything up to `seq`, and it is time to say so. */
-  | { readonly type: 'liveCursor'; readonly seq: Seq }
-  /** Once a second, `now` in ms since 1970. */
-  | { readonly type: 'tick'; readonly now: number }
-  | { readonly type: 'end'; readonly reason: CloseReason; readonly message: string }
-  | { readonly type: 'gone' };
-
-/** What to read and where to begin, once authorisation has been settled. */
-export interface SubscriptionRequest {
-  readonly channel: string;
-  readonly filter: unknown;
-  readonly from: From;
-  readonly snapshot: boolean;
-}
-
-export type Output =
-  | { readonly type: 'send'; readonly frame: ControlFrame }
-  | { readonly type: 'sendEvents'; readonly sub: string; readonly channel: string; readonly events: readonly ReplayedEvent[] }
-  | { readonly type: 'sendRows'; readonly sub: string; readonly asOf: Seq; readonly items: readonly CachedRow[]; readonly more: boolean }
-  | { readonly type: 'authenticate'; readonly credential: Credential }
-  | { readonly type: 'begin'; readonly ref: number; readonly request: SubscriptionRequest }
-  | { readonly type: 'join'; readonly ref: number }
-  | { readonly type: 'leave'; readonly ref: number }
-  | { readonly type: 'close'; readonly reason: CloseReason };
-
 export interface Step {
   readonly state: SessionState;
   readonly out: readonly Output[];
 }
 
-export const connectTimeoutMs = 5_000;
+const connectTimeoutMs = 5_000;
 export const pingMs = 25_000;
-export const reconnect = { minMs: 500, maxMs: 20_000 } as const;
+const reconnect = { minMs: 500, maxMs: 20_000 } as const;
 const maxWaiting = 32;
 const expiryNoticeMs = 30_000;
 
@@ -121,7 +44,13 @@ export function step(state: SessionState, input: Input): Step {
     case 'frame':
       return onFrame(state, input.frame);
     case 'limited':
-      return reply(state, { type: 'error', ...idOf(input), code: 'rate_limited', message: 'too many commands', retryAfterMs: input.retryAfterMs });
+      return reply(state, {
+        type: 'error',
+        ...idOf(input),
+        code: 'rate_limited',
+        message: 'too many commands',
+        retryAfterMs: input.retryAfterMs,
+      });
     case 'admitted':
       return onAdmitted(state, input);
     case 'refused':
@@ -174,7 +103,7 @@ function onCommand(state: SessionState, frame: ClientFrame): Step {
   }
 }
 
-function onAuth(state: SessionState, frame: AuthFrame | ConnectFrame): Step {
+function onAuth(state: SessionState, frame: AuthFrame): Step {
   if (state.renewing) return badRequest(state, frame.id, 'the auth before this one is still being answered');
   return { state: { ...state, renewing: { id: frame.id } }, out: [{ type: 'authenticate', credential: frame.credential }] };
 }
@@ -182,12 +111,21 @@ function onAuth(state: SessionState, frame: AuthFrame | ConnectFrame): Step {
 function onSubscribe(state: SessionState, frame: SubscribeFrame): Step {
   const { sub, channel, from, snapshot } = frame;
   const principal = state.principal!;
-  if (state.subscriptions.has(sub)) return badRequest(state, frame.id, 'a subscription of this name exists: unsubscribe first, or take another name', sub);
+  if (state.subscriptions.has(sub))
+    return badRequest(state, frame.id, 'a subscription of this name exists: unsubscribe first, or take another name', sub);
   if (frame.mode === 'latest') return badRequest(state, frame.id, 'mode "latest" is not available yet', sub);
-  if (!mayRead(principal, channel)) return reply(state, { type: 'error', ...idOf(frame), sub, code: 'forbidden', message: 'the key may not read this channel' });
+  if (!mayRead(principal, channel))
+    return reply(state, { type: 'error', ...idOf(frame), sub, code: 'forbidden', message: 'the key may not read this channel' });
   const most = state.limits!.subscriptions;
   if (state.subscriptions.size >= most) {
-    return reply(state, { type: 'error', ...idOf(frame), sub, code: 'rate_limited', message: `a connection may have ${most} subscriptions`, retryAfterMs: 1_000 });
+    return reply(state, {
+      type: 'error',
+      ...idOf(frame),
+      sub,
+      code: 'rate_limited',
+      message: `a connection may have ${most} subscriptions`,
+      retryAfterMs: 1_000,
+    });
   }
   const ref = state.nextRef;
   const subscription: Subscription = { ref, sub, channel, id: frame.id, phase: 'starting', asOf: 0, position: 0, told: 0 };
@@ -212,7 +150,17 @@ function onAdmitted(state: SessionState, input: Extract<Input, { type: 'admitted
   const first = state.phase === 'admitting';
   if (!first && !state.renewing) return { state, out: [] };
   const id = first ? state.connectId : state.renewing?.id;
-  const connected: ControlFrame = { type: 'connected', ...idOf({ id }), connection: state.connection, epoch, head, scopes: principal.scopes, limits, pingMs, reconnect };
+  const connected: ControlFrame = {
+    type: 'connected',
+    ...idOf({ id }),
+    connection: state.connection,
+    epoch,
+    head,
+    scopes: principal.scopes,
+    limits,
+    pingMs,
+    reconnect,
+  };
   const before = state.principal;
   let next: Step = {
     state: { ...state, phase: 'open', principal, limits, epoch, renewing: undefined, toldExpiry: false, waiting: [] },
@@ -221,7 +169,9 @@ function onAdmitted(state: SessionState, input: Extract<Input, { type: 'admitted
   for (const subscription of state.subscriptions.values()) {
     const othersAlerts = ownerOnly(principal, subscription.channel) && before?.owner !== principal.owner;
     if (mayRead(principal, subscription.channel) && !othersAlerts) continue;
-    next = then(next, (s) => drop(s, subscription, [{ type: 'send', frame: { type: 'unsubscribed', sub: subscription.sub, reason: 'forbidden' } }]));
+    next = then(next, (s) =>
+      drop(s, subscription, [{ type: 'send', frame: { type: 'unsubscribed', sub: subscription.sub, reason: 'forbidden' } }]),
+    );
   }
   for (const frame of state.waiting) next = then(next, (s) => (s.phase === 'open' ? onCommand(s, frame) : { state: s, out: [] }));
   return next;
@@ -246,13 +196,32 @@ function onProgress(state: SessionState, input: Progress): Step {
       if (phase !== 'starting') return { state, out: [] };
       const { start, oldest, head, snapshotAsOf } = input;
       const token = encodeToken({ epoch: state.epoch, seq: start - 1 });
-      const next: Subscription = { ...subscription, phase: snapshotAsOf === undefined ? 'replaying' : 'snapshot', asOf: snapshotAsOf ?? 0, position: start - 1, told: start - 1 };
-      return reply(withSubscription(state, next), { type: 'subscribed', ...idOf(subscription), sub, channel, epoch: state.epoch, oldest, head, start, token });
+      const next: Subscription = {
+        ...subscription,
+        phase: snapshotAsOf === undefined ? 'replaying' : 'snapshot',
+        asOf: snapshotAsOf ?? 0,
+        position: start - 1,
+        told: start - 1,
+      };
+      return reply(withSubscription(state, next), {
+        type: 'subscribed',
+        ...idOf(subscription),
+        sub,
+        channel,
+        epoch: state.epoch,
+        oldest,
+        head,
+        start,
+        token,
+      });
     }
     case 'page': {
       if (phase !== 'snapshot') return { state, out: [] };
       const next: Subscription = { ...subscription, phase: input.more ? 'snapshot' : 'replaying' };
-      return { state: withSubscription(state, next), out: [{ type: 'sendRows', sub, asOf: subscription.asOf, items: input.items, more: input.more }] };
+      return {
+        state: withSubscription(state, next),
+        out: [{ type: 'sendRows', sub, asOf: subscription.asOf, items: input.items, more: input.more }],
+      };
     }
     case 'replayed': {
       if (phase !== 'replaying' || input.through < position) return { state, out: [] };
@@ -265,12 +234,22 @@ function onProgress(state: SessionState, input: Progress): Step {
       if (phase !== 'replaying' || input.seq !== position) return { state, out: [] };
       const caughtUp: ControlFrame = { type: 'caught_up', sub, seq: input.seq, token: encodeToken({ epoch: state.epoch, seq: input.seq }) };
       const next = withSubscription({ ...state, liveTold: Math.max(state.liveTold, input.seq) }, { ...subscription, phase: 'live' });
-      return { state: next, out: [{ type: 'send', frame: caughtUp }, { type: 'join', ref: subscription.ref }] };
+      return {
+        state: next,
+        out: [
+          { type: 'send', frame: caughtUp },
+          { type: 'join', ref: subscription.ref },
+        ],
+      };
     }
     case 'failed': {
       const error: ControlFrame = { type: 'error', ...(phase === 'starting' ? idOf(subscription) : {}), sub, ...input.fault };
       const ended: ControlFrame[] = phase === 'starting' ? [error] : [error, { type: 'unsubscribed', sub, reason: input.fault.code }];
-      return drop(state, subscription, ended.map((frame) => ({ type: 'send', frame })));
+      return drop(
+        state,
+        subscription,
+        ended.map((frame) => ({ type: 'send', frame })),
+      );
     }
   }
 }
@@ -293,12 +272,14 @@ function onlyNew(events: readonly ReplayedEvent[], position: Seq, through: Seq):
 }
 
 function onTick(state: SessionState, now: number): Step {
-  if (state.phase === 'opening' && now - state.openedAt >= connectTimeoutMs) return close(state, 'connect_timeout', `no connect within ${connectTimeoutMs} ms`);
+  if (state.phase === 'opening' && now - state.openedAt >= connectTimeoutMs)
+    return close(state, 'connect_timeout', `no connect within ${connectTimeoutMs} ms`);
   const expiresAt = state.principal?.expiresAt;
   let next: Step = { state, out: [] };
   if (expiresAt !== undefined) {
     if (now >= expiresAt) return close(state, 'auth_expired', 'the key has expired');
-    if (!state.toldExpiry && expiresAt - now <= expiryNoticeMs) next = reply({ ...state, toldExpiry: true }, { type: 'auth_expiring', inMs: expiresAt - now });
+    if (!state.toldExpiry && expiresAt - now <= expiryNoticeMs)
+      next = reply({ ...state, toldExpiry: true }, { type: 'auth_expiring', inMs: expiresAt - now });
   }
   for (const subscription of state.subscriptions.values()) {
     const { phase, sub, position: seq } = subscription;

@@ -42,7 +42,12 @@ export function selects({ channel, filter }: Selection, event: ChannelEvent): bo
 /** A place to read the log, or the fault `replay_busy`. */
 export function takeReader(readers: ReaderPool): Lease {
   const lease = readers.tryTake();
-  if (!lease) throw new RequestFault({ code: 'replay_busy', message: 'too many replays of older events at once', retryAfterMs: busyRetryMs + Math.round(Math.random() * busyRetryMs) });
+  if (!lease)
+    throw new RequestFault({
+      code: 'replay_busy',
+      message: 'too many replays of older events at once',
+      retryAfterMs: busyRetryMs + Math.round(Math.random() * busyRetryMs),
+    });
   return lease;
 }
 
@@ -61,8 +66,13 @@ export async function startPosition(from: From, selection: Selection, access: Lo
       return checked(from.after + 1, access);
     case 'token': {
       const position = decodeToken(from.token);
-      if (!position) throw new RequestFault({ code: 'bad_token', message: 'this is not a token of a subscribed, cursor or caught_up frame' });
-      if (position.epoch !== tail.epoch) throw new RequestFault({ code: 'epoch_changed', message: 'the log has begun another history since this token was given: start anew, with a snapshot or from now' });
+      if (!position)
+        throw new RequestFault({ code: 'bad_token', message: 'this is not a token of a subscribed, cursor or caught_up frame' });
+      if (position.epoch !== tail.epoch)
+        throw new RequestFault({
+          code: 'epoch_changed',
+          message: 'the log has begun another history since this token was given: start anew, with a snapshot or from now',
+        });
       return checked(Math.max(position.seq, from.after ?? 0) + 1, access);
     }
     case 'last':
@@ -78,8 +88,15 @@ async function checked(start: Seq, { tail, eventLog }: LogAccess): Promise<Start
   const { first: oldest, last, epoch } = await eventLog.bounds();
   const head = Math.max(last, tail.position);
   if (epoch !== tail.epoch) throw new RequestFault({ code: 'epoch_changed', message: 'the log has begun another history' });
-  if (start > head + 1) throw new RequestFault({ code: 'position_ahead', message: `the log ends at ${head}, before the position asked for`, oldest, head });
-  if (start < oldest) throw new RequestFault({ code: 'resume_expired', message: `the log no longer holds ${start}: its oldest event is ${oldest}`, oldest, head });
+  if (start > head + 1)
+    throw new RequestFault({ code: 'position_ahead', message: `the log ends at ${head}, before the position asked for`, oldest, head });
+  if (start < oldest)
+    throw new RequestFault({
+      code: 'resume_expired',
+      message: `the log no longer holds ${start}: its oldest event is ${oldest}`,
+      oldest,
+      head,
+    });
   return { start, oldest, head };
 }
 
@@ -111,7 +128,13 @@ async function newestMatching(count: number, selection: Selection, access: LogAc
 }
 
 /** Sequences of the matching events from `begin` up to, not including, `end`. */
-async function matchingIn(begin: Seq, end: Seq, selection: Selection, { eventLog, channels }: LogAccess, signal: AbortSignal): Promise<readonly Seq[]> {
+async function matchingIn(
+  begin: Seq,
+  end: Seq,
+  selection: Selection,
+  { eventLog, channels }: LogAccess,
+  signal: AbortSignal,
+): Promise<readonly Seq[]> {
   const found: Seq[] = [];
   for await (const events of eventLog.read(begin, { signal })) {
     for (const event of events) {
@@ -134,7 +157,12 @@ async function firstSince(ms: number, access: LogAccess, signal: AbortSignal): P
     const oldest = await committedAt(first, eventLog);
     if (oldest !== undefined && oldest >= ms) {
       if (first === 1) return first;
-      throw new RequestFault({ code: 'resume_expired', message: `the log's oldest event is younger than the time asked for`, oldest: first, head: last });
+      throw new RequestFault({
+        code: 'resume_expired',
+        message: `the log's oldest event is younger than the time asked for`,
+        oldest: first,
+        head: last,
+      });
     }
     const begin = await lowerBound(ms - slackMs, first, last, eventLog, signal);
     for await (const events of eventLog.read(begin, { signal })) {

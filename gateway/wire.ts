@@ -42,9 +42,15 @@ export function eventFrame(seq: Seq, channel: string, event: Uint8Array, sub?: s
 }
 
 /** A page of current rows. */
-export function snapshotFrame(sub: string, asOf: Seq, items: readonly { readonly seq: Seq; readonly event: Uint8Array }[], more: boolean): Buffer {
+export function snapshotFrame(
+  sub: string,
+  asOf: Seq,
+  items: readonly { readonly seq: Seq; readonly event: Uint8Array }[],
+  more: boolean,
+): Buffer {
   const parts: Uint8Array[] = [Buffer.from(`{"type":"snapshot","sub":${JSON.stringify(sub)},"asOf":${asOf},"items":[`)];
-  for (const [i, { seq, event }] of items.entries()) parts.push(Buffer.from(`${i === 0 ? '' : ','}{"seq":${seq},"event":`), event, endOfObject);
+  for (const [i, { seq, event }] of items.entries())
+    parts.push(Buffer.from(`${i === 0 ? '' : ','}{"seq":${seq},"event":`), event, endOfObject);
   parts.push(Buffer.from(`],"more":${more}}`));
   return textFrame(parts);
 }

@@ -3,7 +3,11 @@
  * A value is what the event's `key` holds: a string's content, any other JSON value as it is written there.
  */
 export function encodeRowKey(values: readonly string[]): string {
-  return values.map(encodeURIComponent).join(':');
+  return values.length === 1 ? encodeValue(values[0]!) : values.map(encodeValue).join(':');
+}
+
+function encodeValue(value: string): string {
+  return /^[\w.~-]*$/.test(value) ? value : encodeURIComponent(value);
 }
 
 /** The values of an encoded key; undefined when it is none. */

@@ -39,16 +39,23 @@ export function backfillCommand(cli: Cli): Command {
       if (options.acceptGap && !options.all) faults.push('--accept-gap needs --all: a gap concerns every table');
       if (faults.length > 0) throw usage('bad_arguments', faults.join('\n'), '`headwater backfill --help` shows what it takes');
       const name = table === undefined ? 'all' : table.includes('.') ? table : `public.${table}`;
-      await act(cli, options.data, (context) => backfill({ table: name, where: options.where, acceptGap: options.acceptGap === true }, context));
+      await act(cli, options.data, (context) =>
+        backfill({ table: name, where: options.where, acceptGap: options.acceptGap === true }, context),
+      );
     });
 }
 
 /** `headwater detach` */
 export function detachCommand(cli: Cli): Command {
-  return verb(cli, 'detach', 'Drop Headwater’s slot and publications from the database, so that it keeps no more WAL for it. The log stays.', [
-    ['detach', 'asks first'],
-    ['detach --yes', 'does not ask'],
-  ])
+  return verb(
+    cli,
+    'detach',
+    'Drop Headwater’s slot and publications from the database, so that it keeps no more WAL for it. The log stays.',
+    [
+      ['detach', 'asks first'],
+      ['detach --yes', 'does not ask'],
+    ],
+  )
     .option('--yes', 'do not ask')
     .dataOption()
     .action(async ({ yes, data }: Confirmed) => {
@@ -85,7 +92,8 @@ async function act(cli: Cli, data: string | undefined, action: (context: ActionC
 
 async function confirm(cli: Cli, yes: boolean | undefined, question: string): Promise<void> {
   if (yes) return;
-  if (!cli.ask) throw refused('not_confirmed', 'this has to be confirmed, and there is no terminal to ask on', 'give --yes if you are sure');
+  if (!cli.ask)
+    throw refused('not_confirmed', 'this has to be confirmed, and there is no terminal to ask on', 'give --yes if you are sure');
   const answer = await cli.ask(`${question} [y/N] `);
   if (!/^y(es)?$/i.test(answer.trim())) throw refused('not_confirmed', 'not confirmed: nothing was changed');
 }

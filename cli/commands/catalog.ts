@@ -9,9 +9,9 @@ import { verb } from '../verb.ts';
 
 /** `headwater catalog init` */
 export function catalogCommand(cli: Cli): Command {
-  return verb(cli, 'catalog', 'The catalogue: what the tables of a database mean to readers of the log.', [['catalog init', 'write one for the database']]).addCommand(
-    initCommand(cli),
-  );
+  return verb(cli, 'catalog', 'The catalogue: what the tables of a database mean to readers of the log.', [
+    ['catalog init', 'write one for the database'],
+  ]).addCommand(initCommand(cli));
 }
 
 function initCommand(cli: Cli): Command {
@@ -31,7 +31,8 @@ function initCommand(cli: Cli): Command {
       await save(file, text, force === true);
       const without = tables.filter(({ identity }) => identity === undefined).map(({ schema, name }) => `${schema}.${name}`);
       await cli.out.line(`Wrote ${file}: ${tables.length} tables. Edit it, and start with HEADWATER_CATALOG=${file}`);
-      if (without.length > 0) await cli.err.line(`Without usable identity, and so not captured unless you choose how (see the file): ${without.join(', ')}`);
+      if (without.length > 0)
+        await cli.err.line(`Without usable identity, and so not captured unless you choose how (see the file): ${without.join(', ')}`);
     });
 }
 
@@ -39,7 +40,8 @@ async function save(file: string, text: string, force: boolean): Promise<void> {
   try {
     await writeFile(file, text, { flag: force ? 'w' : 'wx' });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw refused('file_exists', `${file} is there already`, 'give another name, or --force to replace it');
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST')
+      throw refused('file_exists', `${file} is there already`, 'give another name, or --force to replace it');
     throw usage('not_written', `${file} cannot be written: ${messageOf(error)}`);
   }
 }

@@ -33,5 +33,11 @@ function tableOf(cli: Cli, rows: readonly SettingRow[]): string {
     help,
   ]);
   const used = 34 + valueWidth + 14 + 26;
-  return table(cli.out, ['NAME', 'VALUE', 'SOURCE', 'TYPE', 'MEANING'], cells, [34, valueWidth, 14, 26, Math.max(30, (cli.out.columns ?? 140) - used - 8)]);
+  return table(cli.out, ['NAME', 'VALUE', 'SOURCE', 'TYPE', 'MEANING'], cells, [
+    34,
+    valueWidth,
+    14,
+    26,
+    Math.max(30, (cli.out.columns ?? 140) - used - 8),
+  ]);
 }

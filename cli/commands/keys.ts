@@ -42,7 +42,11 @@ function createCommand(cli: Cli): Command {
   ])
     .argument('<name>', 'what it is for')
     .option('--owner <id>', 'whose key it is (default: its name)')
-    .value('--scopes <list>', 'read, read:<channel>, alerts, admin (default: read)', listOf(isScope, 'read, read:<channel>, alerts or admin'))
+    .value(
+      '--scopes <list>',
+      'read, read:<channel>, alerts, admin (default: read)',
+      listOf(isScope, 'read, read:<channel>, alerts or admin'),
+    )
     .value('--expires <duration>', 'valid for so long, such as 12h or 90d (default: for ever)', duration.parse)
     .value('--connections <n>', 'connections at once, instead of the configured limit', positive)
     .value('--subscriptions <n>', 'subscriptions of a connection, instead of the configured limit', positive)
@@ -72,7 +76,15 @@ function listCommand(cli: Cli): Command {
       const keys = await onKeys(cli, options, listKeys);
       if (options.json) return cli.out.line(JSON.stringify(keys));
       if (keys.length === 0) return cli.out.line('There are no keys. `headwater keys create <name>` makes one.');
-      const rows = keys.map((key) => [key.id, key.name, key.owner, key.scopes.join(','), key.createdAt.toISOString(), key.expiresAt?.toISOString() ?? 'never', stateOf(key)]);
+      const rows = keys.map((key) => [
+        key.id,
+        key.name,
+        key.owner,
+        key.scopes.join(','),
+        key.createdAt.toISOString(),
+        key.expiresAt?.toISOString() ?? 'never',
+        stateOf(key),
+      ]);
       await cli.out.line(table(cli.out, ['ID', 'NAME', 'OWNER', 'SCOPES', 'CREATED', 'EXPIRES', 'STATE'], rows));
     });
 }

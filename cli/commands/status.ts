@@ -27,11 +27,16 @@ const clearScreen = '\u001b[H\u001b[2J';
 
 /** `headwater status` */
 export function statusCommand(cli: Cli): Command {
-  return verb(cli, 'status', 'Show the log, the slot, each processor and the dead letters. Exits 1 when something is unhealthy, and says what.', [
-    ['status', 'now'],
-    ['status --watch', 'again each second, until Ctrl-C'],
-    ['status --json', 'for scripts and monitoring'],
-  ])
+  return verb(
+    cli,
+    'status',
+    'Show the log, the slot, each processor and the dead letters. Exits 1 when something is unhealthy, and says what.',
+    [
+      ['status', 'now'],
+      ['status --watch', 'again each second, until Ctrl-C'],
+      ['status --json', 'for scripts and monitoring'],
+    ],
+  )
     .option('--json', 'print a JSON object (with --watch: a line each second)')
     .option('--watch', 'refresh each second')
     .dataOption()
@@ -67,12 +72,17 @@ async function collect(config: Target): Promise<Status> {
     attempt(() => withNats(config, quiet, (connection) => ofNats(connection, config, attempt))),
   ]);
   const parts = { log: held?.log, slot, processors: held?.processors, deadLetters: held?.deadLetters };
-  if (!slot && !problems.some((problem) => problem.startsWith('PostgreSQL'))) problems.push(`there is no replication slot ${config.slot}: capture has never run on this database, or was detached`);
+  if (!slot && !problems.some((problem) => problem.startsWith('PostgreSQL')))
+    problems.push(`there is no replication slot ${config.slot}: capture has never run on this database, or was detached`);
   problems.push(...problemsOf(parts, config.tick));
   return { healthy: problems.length === 0, problems, ...parts };
 }
 
-async function ofNats(connection: NatsConnection, config: Target, attempt: <T>(work: () => Promise<T>) => Promise<T | undefined>): Promise<Pick<Status, 'log' | 'processors' | 'deadLetters'>> {
+async function ofNats(
+  connection: NatsConnection,
+  config: Target,
+  attempt: <T>(work: () => Promise<T>) => Promise<T | undefined>,
+): Promise<Pick<Status, 'log' | 'processors' | 'deadLetters'>> {
   const deadLetters = await attempt(() => deadLetterCount(connection));
   const events = await attempt(() => JetStreamLog.open(connection, config, silentLogger()));
   if (!events) return { log: undefined, processors: undefined, deadLetters };
@@ -86,7 +96,9 @@ async function ofNats(connection: NatsConnection, config: Target, attempt: <T>(w
 }
 
 async function ofRedis<T>(config: Target, work: (redis: Awaited<ReturnType<typeof connectRedis>>) => Promise<T>): Promise<T> {
-  const redis = await connectRedis(config.redisUrl, silentLogger(), { signal: AbortSignal.timeout(5_000) }).catch(unreachable('Redis', config, 'redisUrl'));
+  const redis = await connectRedis(config.redisUrl, silentLogger(), { signal: AbortSignal.timeout(5_000) }).catch(
+    unreachable('Redis', config, 'redisUrl'),
+  );
   try {
     return await work(redis);
   } finally {

@@ -30,7 +30,10 @@ export async function startDemo({ url, rate, log, signal }: DemoOptions): Promis
   const random = seededRandom(Date.now());
   try {
     const start = await untilItWorks('demo market', () => seedOrContinue(pool, random), { signal: ending, log });
-    log.info({ tokens: start.world.tokens.length, rate }, `demo market ${start.seeded ? 'opened' : 'goes on'}: ${start.world.tokens.length} tokens, ${rate} rows/s`);
+    log.info(
+      { tokens: start.world.tokens.length, rate },
+      `demo market ${start.seeded ? 'opened' : 'goes on'}: ${start.world.tokens.length} tokens, ${rate} rows/s`,
+    );
     const market = new Market({ ...start, random, now: Date.now() });
     const done = trade(pool, market, rate, ending, log).finally(() => pool.end());
     // Whoever waits for `done` hears of a fault; nobody has to wait for it.

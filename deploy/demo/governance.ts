@@ -41,8 +41,20 @@ export class Governance {
       const endsAt = now + random.int(90, 1_500) * 1_000;
       const id = `${protocol.slug}:${number}`;
       this.#proposals = [...this.#proposals, { id, state: 'active', endsAt }];
-      const title = proposalTitle(random, number, this.#world.tokens.slice(0, 20).map(({ symbol }) => symbol));
-      return { id, protocol_slug: protocol.slug, title, state: 'active', votes_for: '0', votes_against: '0', ends_at: new Date(endsAt).toISOString() };
+      const title = proposalTitle(
+        random,
+        number,
+        this.#world.tokens.slice(0, 20).map(({ symbol }) => symbol),
+      );
+      return {
+        id,
+        protocol_slug: protocol.slug,
+        title,
+        state: 'active',
+        votes_for: '0',
+        votes_against: '0',
+        ends_at: new Date(endsAt).toISOString(),
+      };
     });
     return insert('governance_proposals', columns, rows);
   }
@@ -65,7 +77,9 @@ export class Governance {
   /** What time brings: closing at the end of the vote, execution after that. */
   due(now: number): Statement[] {
     const closing = this.#proposals.filter(({ state, endsAt }) => state === 'active' && endsAt <= now).map(({ id }) => id);
-    const executing = this.#proposals.filter(({ state, endsAt }) => state === 'succeeded' && endsAt + executionDelayMs <= now).map(({ id }) => id);
+    const executing = this.#proposals
+      .filter(({ state, endsAt }) => state === 'succeeded' && endsAt + executionDelayMs <= now)
+      .map(({ id }) => id);
     if (closing.length + executing.length === 0) return [];
     this.#proposals = this.#proposals
       .filter(({ id }) => !executing.includes(id))

@@ -4,6 +4,10 @@ import type { Random } from './random.ts';
 export const pace = 30;
 export const secondsPerYear = 31_557_600;
 
+/** Real seconds. */
+const secondsBetweenCrashes = 900;
+const meanCrash = 0.06;
+
 /**
  * What all prices share: the logarithm of the market's level, 0 on the first day. It wanders, now and then falls within
  * half a minute, and is drawn back over hours.
@@ -25,11 +29,13 @@ export class MarketLevel {
   advance(now: number): void {
     const seconds = Math.min(60, Math.max(0, now - this.#at) / 1_000);
     this.#at = now;
-    if (now > this.#crash.until && this.#random.next() < seconds / 600) this.startCrash(now);
+    if (now > this.#crash.until && this.#random.next() < seconds / secondsBetweenCrashes) this.startCrash(now);
     const crash = now <= this.#crash.until ? this.#crash.fallPerSecond * seconds : 0;
     const wander = 0.5 * Math.sqrt((seconds * pace) / secondsPerYear) * this.#random.normal();
-    const back = this.value * (1 - Math.exp(-seconds / 10_800));
-    const move = wander - crash - back;
+    const back = this.value * (1 - Math.exp(-seconds / 7_200));
+    // What crashes take on average, calm times give back.
+    const climb = (meanCrash / secondsBetweenCrashes) * seconds;
+    const move = wander + climb - crash - back;
     this.value += move;
     this.fear = this.fear * Math.exp(-seconds / 20) + Math.max(0, -move);
   }
@@ -37,6 +43,6 @@ export class MarketLevel {
   /** A fall of 3 to 9 percent within 15 to 40 seconds from now. */
   startCrash(now: number): void {
     const seconds = this.#random.int(15, 40);
-    this.#crash = { until: now + seconds * 1_000, fallPerSecond: (0.03 + 0.06 * this.#random.next()) / seconds };
+    this.#crash = { until: now + seconds * 1_000, fallPerSecond: meanCrash * (0.5 + this.#random.next()) / seconds };
   }
 }

@@ -80,9 +80,23 @@ export const knownProtocols: readonly (readonly [string, string, string])[] = [
   ['velodrome-v2', 'Velodrome V2', 'Dexes'],
 ];
 
-export const categories: readonly string[] = ['Dexes', 'Lending', 'Yield', 'Liquid Staking', 'CDP', 'Derivatives', 'Cross Chain', 'RWA', 'Restaking', 'Options'];
+export const categories: readonly string[] = [
+  'Dexes',
+  'Lending',
+  'Yield',
+  'Liquid Staking',
+  'CDP',
+  'Derivatives',
+  'Cross Chain',
+  'RWA',
+  'Restaking',
+  'Options',
+];
 
-const firsts = 'Amber Argo Atlas Aurora Beacon Bramble Cinder Cobalt Comet Coral Crest Delta Drift Ember Fable Falcon Fern Flint Garnet Glacier Granite Harbor Hazel Helix Indigo Juniper Kestrel Lark Lotus Lumen Maple Meridian Mirage Nimbus Nova Ochre Onyx Orbit Osprey Pebble Petal Prism Quartz Quill Raven Ripple Saffron Sage Sable Silt Sierra Slate Solace Sparrow Tandem Tidal Topaz Umber Vesper Willow Zephyr'.split(' ');
+const firsts =
+  'Amber Argo Atlas Aurora Beacon Bramble Cinder Cobalt Comet Coral Crest Delta Drift Ember Fable Falcon Fern Flint Garnet Glacier Granite Harbor Hazel Helix Indigo Juniper Kestrel Lark Lotus Lumen Maple Meridian Mirage Nimbus Nova Ochre Onyx Orbit Osprey Pebble Petal Prism Quartz Quill Raven Ripple Saffron Sage Sable Silt Sierra Slate Solace Sparrow Tandem Tidal Topaz Umber Vesper Willow Zephyr'.split(
+    ' ',
+  );
 const protocolLasts = 'Swap Finance Lend Markets Vaults Protocol Exchange Staking Bridge Perps Reserve Credit Pools Yield'.split(' ');
 const tokenLasts = 'Token Coin Dao Inu Cash Network Finance Labs Protocol Gold Share Credit Chain Points'.split(' ');
 

@@ -45,18 +45,34 @@ export async function run(client: PgPoolClient, statements: readonly Statement[]
 function seedStatements(world: World, random: Random): Statement[] {
   const governance = new Governance(world, random, [], 0);
   return [
-    insert('chains', ['slug', 'name', 'native_token'], chains.map(({ slug, name, native_token }) => ({ slug, name, native_token }))),
+    insert(
+      'chains',
+      ['slug', 'name', 'native_token'],
+      chains.map(({ slug, name, native_token }) => ({ slug, name, native_token })),
+    ),
     insert(
       'protocols',
       ['slug', 'name', 'category', 'chain', 'url', 'updated_at'],
-      world.protocols.map(({ slug, name, category, chain, url }) => ({ slug, name, category, chain, url, updated_at: new Date().toISOString() })),
+      world.protocols.map(({ slug, name, category, chain, url }) => ({
+        slug,
+        name,
+        category,
+        chain,
+        url,
+        updated_at: new Date().toISOString(),
+      })),
     ),
     insertTokens(world.tokens),
     insertPrices(world.tokens),
     insert(
       'tvl',
       ['protocol_slug', 'chain', 'tvl_usd', 'updated_at'],
-      world.holdings.map(({ protocol, chain, usd }) => ({ protocol_slug: protocol.slug, chain, tvl_usd: centsText(usd), updated_at: new Date().toISOString() })),
+      world.holdings.map(({ protocol, chain, usd }) => ({
+        protocol_slug: protocol.slug,
+        chain,
+        tvl_usd: centsText(usd),
+        updated_at: new Date().toISOString(),
+      })),
     ),
     governance.open(Date.now(), 12),
   ];
@@ -64,7 +80,9 @@ function seedStatements(world: World, random: Random): Statement[] {
 
 /** The state as the database has it: what it has on top of the seed's world is taken in, what it has not is left out. */
 async function continued(client: PgPoolClient, seed: World): Promise<Omit<Start, 'seeded'>> {
-  const holdings = await client.query<{ protocol_slug: string; chain: string; tvl_usd: string }>('SELECT protocol_slug, chain, tvl_usd::text FROM public.tvl');
+  const holdings = await client.query<{ protocol_slug: string; chain: string; tvl_usd: string }>(
+    'SELECT protocol_slug, chain, tvl_usd::text FROM public.tvl',
+  );
   const usd = new Map(holdings.rows.map((row) => [`${row.protocol_slug} ${row.chain}`, Number(row.tvl_usd)]));
   for (const holding of seed.holdings) holding.usd = usd.get(`${holding.protocol.slug} ${holding.chain}`) || holding.usd;
   const proposals = await client.query<{ id: string; state: Proposal['state']; ends_at: Date }>(
@@ -78,7 +96,11 @@ async function continued(client: PgPoolClient, seed: World): Promise<Omit<Start,
   };
 }
 
-type TokenRow = Pick<Token, 'id' | 'symbol' | 'name' | 'chain' | 'decimals' | 'protocol_slug'> & { price: string; volume: string | null; change: string | null };
+type TokenRow = Pick<Token, 'id' | 'symbol' | 'name' | 'chain' | 'decimals' | 'protocol_slug'> & {
+  price: string;
+  volume: string | null;
+  change: string | null;
+};
 
 async function pricedTokens(client: PgPoolClient, seed: World): Promise<Token[]> {
   const { rows } = await client.query<TokenRow>(

@@ -22,11 +22,21 @@ export function insert(table: string, columns: readonly string[], rows: readonly
 }
 
 export function insertTokens(tokens: readonly Token[]): Statement {
-  return insert('tokens', ['id', 'symbol', 'name', 'chain', 'decimals', 'protocol_slug'], tokens.map(({ id, symbol, name, chain, decimals, protocol_slug }) => ({ id, symbol, name, chain, decimals, protocol_slug })));
+  return insert(
+    'tokens',
+    ['id', 'symbol', 'name', 'chain', 'decimals', 'protocol_slug'],
+    tokens.map(({ id, symbol, name, chain, decimals, protocol_slug }) => ({ id, symbol, name, chain, decimals, protocol_slug })),
+  );
 }
 
 export function insertPrices(tokens: readonly Token[]): Statement {
-  const rows = tokens.map((token) => ({ token_id: token.id, symbol: token.symbol, chain: token.chain, ...marketOf(token), updated_at: new Date().toISOString() }));
+  const rows = tokens.map((token) => ({
+    token_id: token.id,
+    symbol: token.symbol,
+    chain: token.chain,
+    ...marketOf(token),
+    updated_at: new Date().toISOString(),
+  }));
   return insert('prices', ['token_id', 'symbol', 'chain', 'price', 'volume_24h', 'change_24h', 'updated_at'], rows);
 }
 
@@ -35,13 +45,22 @@ export function updatePrices(tokens: readonly Token[]): Statement {
   return {
     text: `UPDATE public.prices p SET price = n.price, volume_24h = n.volume, change_24h = n.change, updated_at = now()
       FROM unnest($1::text[], $2::numeric[], $3::numeric[], $4::numeric[]) AS n (id, price, volume, change) WHERE p.token_id = n.id`,
-    values: [tokens.map(({ id }) => id), markets.map(({ price }) => price), markets.map(({ volume_24h }) => volume_24h), markets.map(({ change_24h }) => change_24h)],
+    values: [
+      tokens.map(({ id }) => id),
+      markets.map(({ price }) => price),
+      markets.map(({ volume_24h }) => volume_24h),
+      markets.map(({ change_24h }) => change_24h),
+    ],
     rows: tokens.length,
   };
 }
 
 export function deleteToken(token: Token): Statement[] {
-  return ['prices WHERE token_id', 'tokens WHERE id'].map((what) => ({ text: `DELETE FROM public.${what} = $1`, values: [token.id], rows: 1 }));
+  return ['prices WHERE token_id', 'tokens WHERE id'].map((what) => ({
+    text: `DELETE FROM public.${what} = $1`,
+    values: [token.id],
+    rows: 1,
+  }));
 }
 
 export function updateHoldings(holdings: readonly Holding[]): Statement {

@@ -86,7 +86,10 @@ function createProtocols(random: Random): Protocol[] {
     const { slug, name } = known ? { slug: known[0], name: known[1] } : protocolName(random, taken);
     taken.add(slug);
     const home = /^(jito|kamino|raydium|marinade)/.test(slug) ? 'solana' : known ? 'ethereum' : chainOf(random);
-    const others = home === 'solana' ? [] : Array.from({ length: random.int(0, rank < 30 ? 6 : 2) }, () => chainOf(random)).filter((chain) => chain !== 'solana');
+    const others =
+      home === 'solana'
+        ? []
+        : Array.from({ length: random.int(0, rank < 30 ? 6 : 2) }, () => chainOf(random)).filter((chain) => chain !== 'solana');
     protocols.push({
       slug,
       name,
@@ -115,7 +118,11 @@ function createTokens(random: Random, protocols: readonly Protocol[]): Token[] {
   );
   while (tokens.length < tokenCount) {
     const rank = tokens.length;
-    tokens.push(rank < 120 && random.next() < 0.6 ? bridged(random, random.pick(tokens.slice(0, knownTokens.length)), rank) : createToken(random, protocols, rank));
+    tokens.push(
+      rank < 120 && random.next() < 0.6
+        ? bridged(random, random.pick(tokens.slice(0, knownTokens.length)), rank)
+        : createToken(random, protocols, rank),
+    );
   }
   return tokens;
 }

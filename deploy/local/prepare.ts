@@ -10,7 +10,8 @@ import type { ProgramName } from './programs.ts';
  * a test's time limit. On a fault it says which and sets the exit code.
  */
 export async function preparePrograms(): Promise<void> {
-  const log = createLogger('info');
+  // For a person to read, also where it is not a terminal.
+  const log = createLogger('info', true);
   const cancel = new AbortController();
   const names: readonly ProgramName[] = ['postgres', 'nats', 'redis'];
   try {

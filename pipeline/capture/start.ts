@@ -19,7 +19,13 @@ export interface Start {
 }
 
 /** Gathers what database, slot, log and record say, and decides. Asks `control` in SQL and `replication` in its protocol. */
-export async function findStart(control: PgClient, replication: PgClient, slotName: string, log: EventLog, record: LogRecord): Promise<Start> {
+export async function findStart(
+  control: PgClient,
+  replication: PgClient,
+  slotName: string,
+  log: EventLog,
+  record: LogRecord,
+): Promise<Start> {
   const database = await identifySystem(replication);
   const slot = await findSlot(control, slotName);
   const { rows } = await control.query<{ name: string }>('SELECT current_database()::text AS name');
@@ -34,7 +40,12 @@ export async function findStart(control: PgClient, replication: PgClient, slotNa
     leftTimelineAt: timeline === undefined ? undefined : await leftTimelineAt(replication, database.timeline, Number(timeline)),
     slot,
     currentDatabase: rows[0]!.name,
-    record: { system: await record.get('system_identifier'), timeline: timeline === undefined ? undefined : Number(timeline), position: kept, epochStart },
+    record: {
+      system: await record.get('system_identifier'),
+      timeline: timeline === undefined ? undefined : Number(timeline),
+      position: kept,
+      epochStart,
+    },
     log: { lastSeq: last, last: lastPosition },
   });
   const position: Position = decision.start === 'stream' ? decision.position : { lsn: 0n, index: 0 };
@@ -51,9 +62,14 @@ export interface NewSlot {
 
 /** Makes the slot and exports the snapshot at its consistent point. Waits for transactions that are under way. */
 export async function createSlot(replication: PgClient, name: string, log: Logger): Promise<NewSlot> {
-  const waiting = setTimeout(() => log.info({ slot: name }, 'making the slot: PostgreSQL waits for the transactions that are under way'), 3_000);
+  const waiting = setTimeout(
+    () => log.info({ slot: name }, 'making the slot: PostgreSQL waits for the transactions that are under way'),
+    3_000,
+  );
   try {
-    const { rows } = await replication.query<{ consistent_point: string; snapshot_name: string }>(`CREATE_REPLICATION_SLOT ${escapeIdentifier(name)} LOGICAL pgoutput EXPORT_SNAPSHOT`);
+    const { rows } = await replication.query<{ consistent_point: string; snapshot_name: string }>(
+      `CREATE_REPLICATION_SLOT ${escapeIdentifier(name)} LOGICAL pgoutput EXPORT_SNAPSHOT`,
+    );
     const { consistent_point, snapshot_name } = rows[0]!;
     log.info({ slot: name, consistentPoint: consistent_point }, 'replication slot made');
     return { consistentPoint: parseLsn(consistent_point), snapshot: snapshot_name };
@@ -67,8 +83,8 @@ export async function loggedSchemas(log: EventLog, subject: string, epochStart: 
   const schemas = new Map<string, string>();
   for (const event of await log.lastPerSubject(`${subject}._schema.>`)) {
     if (event.seq < epochStart) continue;
-    const { table, columns } = JSON.parse(Buffer.from(event.data).toString('utf8')) as { table: string; columns: object[] };
-    schemas.set(table, JSON.stringify(columns));
+    const { relation, columns } = JSON.parse(Buffer.from(event.data).toString('utf8')) as { relation: string; columns: object[] };
+    schemas.set(relation, JSON.stringify(columns));
   }
   return schemas;
 }
@@ -95,11 +111,18 @@ export async function requireRoom(config: Config, tables: readonly CapturedTable
   const bytes = tables.reduce((sum, table) => sum + table.size, 0);
   const needed = bytes * 2;
   const megabytes = (n: number): string => `${Math.ceil(n / 1024 ** 2)} MB`;
-  log.info({ tables: tables.length, size: megabytes(bytes), needed: megabytes(needed) }, 'first copy: size of the tables, and the disk space that the log will need');
+  log.info(
+    { tables: tables.length, size: megabytes(bytes), needed: megabytes(needed) },
+    'first copy: size of the tables, and the disk space that the log will need',
+  );
   if (config.provenance.natsUrl !== 'local') return;
   const { bavail, bsize } = await statfs(config.data);
   if (bavail * bsize < needed)
-    throw refused('disk_too_small', `the log will need about ${megabytes(needed)}, but ${config.data} has ${megabytes(bavail * bsize)} free`, 'free disk space, set HEADWATER_DATA to a larger disk, or exclude tables in the catalogue');
+    throw refused(
+      'disk_too_small',
+      `the log will need about ${megabytes(needed)}, but ${config.data} has ${megabytes(bavail * bsize)} free`,
+      'free disk space, set HEADWATER_DATA to a larger disk, or exclude tables in the catalogue',
+    );
 }
 
 /** One line on where streaming begins. */

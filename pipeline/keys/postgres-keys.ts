@@ -84,7 +84,10 @@ export async function ensureKey(pool: PgPool, key: string, wanted: NewKey): Prom
      WHERE (api_keys.name, api_keys.owner, api_keys.scopes, api_keys.limits, api_keys.expires_at)
        IS DISTINCT FROM (excluded.name, excluded.owner, excluded.scopes, excluded.limits, excluded.expires_at)`,
   );
-  if (info.revokedAt) throw new HeadwaterError('key_revoked', `the key ${info.name} was revoked at ${info.revokedAt.toISOString()}`, { hint: 'make another one' });
+  if (info.revokedAt)
+    throw new HeadwaterError('key_revoked', `the key ${info.name} was revoked at ${info.revokedAt.toISOString()}`, {
+      hint: 'make another one',
+    });
   return info;
 }
 
@@ -106,10 +109,17 @@ export async function revokeKey(pool: PgPool, idOrName: string): Promise<KeyInfo
   const byId = rows.find(({ id }) => id === idOrName.toLowerCase());
   const valid = rows.filter((row) => row.revoked_at === null);
   if (!byId && valid.length > 1) {
-    throw new HeadwaterError('ambiguous_key', `${valid.length} keys are named ${idOrName}: ${valid.map(({ id }) => id).join(', ')}`, { reaction: 'usage', hint: 'give the id' });
+    throw new HeadwaterError('ambiguous_key', `${valid.length} keys are named ${idOrName}: ${valid.map(({ id }) => id).join(', ')}`, {
+      reaction: 'usage',
+      hint: 'give the id',
+    });
   }
   const found = byId ?? rows[0];
-  if (!found) throw new HeadwaterError('unknown_key', `no key has the id or name ${idOrName}`, { reaction: 'usage', hint: '`headwater keys list` shows them all' });
+  if (!found)
+    throw new HeadwaterError('unknown_key', `no key has the id or name ${idOrName}`, {
+      reaction: 'usage',
+      hint: '`headwater keys list` shows them all',
+    });
   const revoked = await pool.query<KeyRow>(
     `UPDATE headwater.api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL RETURNING ${columns}`,
     [found.id],
@@ -132,7 +142,16 @@ async function insert(pool: PgPool, key: string, wanted: NewKey, onConflict: str
 
 function toInfo(row: KeyRow): KeyInfo {
   const { id, name, owner, scopes, limits } = row;
-  return { id, name, owner, scopes, limits, createdAt: row.created_at, expiresAt: row.expires_at ?? undefined, revokedAt: row.revoked_at ?? undefined };
+  return {
+    id,
+    name,
+    owner,
+    scopes,
+    limits,
+    createdAt: row.created_at,
+    expiresAt: row.expires_at ?? undefined,
+    revokedAt: row.revoked_at ?? undefined,
+  };
 }
 
 function toApiKey(row: KeyRow): ApiKey {

@@ -58,7 +58,7 @@ export class EventEncoder {
 
   schema(index: number, relation: Relation, idx: number): void {
     this.#head(index);
-    this.#out.ascii('","type":"schema","table":');
+    this.#out.ascii('","type":"schema","relation":');
     this.#out.text(relation.name);
     this.#out.ascii(',"columns":');
     this.#out.raw(Buffer.from(relation.columnsJson));

@@ -11,29 +11,36 @@ export interface Range {
 const quote = 0x22;
 const backslash = 0x5c;
 
-/** Members of the object at `start`, as ranges of value, in order; `name` is the raw text between its quotes. Ends early where the text is cut off. */
-export function* members(text: string, start: number): Generator<Range & { readonly name: string }, void, undefined> {
-  if (text[start] !== '{') return;
+/** A member of an object; `name` is the raw text between its quotes. */
+export interface Member extends Range {
+  readonly name: string;
+}
+
+/** Calls `visit` for each member of the object at `start`, in order, until it returns false. True when it has come to the object's end. */
+export function eachMember(text: string, start: number, visit: (member: Member) => boolean): boolean {
+  if (text[start] !== '{') return false;
   let at = skipSpace(text, start + 1);
   while (text.charCodeAt(at) === quote) {
     const nameEnd = endOfString(text, at);
-    if (nameEnd < 0) return;
-    const colon = skipSpace(text, nameEnd);
-    if (text[colon] !== ':') return;
+    const colon = nameEnd < 0 ? -1 : skipSpace(text, nameEnd);
+    if (text[colon] !== ':') return false;
     const value = skipSpace(text, colon + 1);
     const end = endOfValue(text, value);
-    if (end < 0) return;
-    yield { name: text.slice(at + 1, nameEnd - 1), start: value, end };
-    const comma = skipSpace(text, end);
-    if (text[comma] !== ',') return;
-    at = skipSpace(text, comma + 1);
+    if (end < 0 || !visit({ name: text.slice(at + 1, nameEnd - 1), start: value, end })) return false;
+    at = skipSpace(text, end);
+    if (text[at] === ',') at = skipSpace(text, at + 1);
   }
+  return text[at] === '}';
 }
 
 /** The value of one member of the object at `start`. */
 export function member(text: string, start: number, name: string): Range | undefined {
-  for (const found of members(text, start)) if (found.name === name) return found;
-  return undefined;
+  let found: Range | undefined;
+  eachMember(text, start, (one) => {
+    if (one.name === name) found = one;
+    return !found;
+  });
+  return found;
 }
 
 /** Just past the value at `at`; -1 when the text ends before it does. */
@@ -69,6 +76,7 @@ function endOfContainer(text: string, at: number): number {
 }
 
 function skipSpace(text: string, at: number): number {
-  while (at < text.length && ' \t\r\n'.includes(text[at]!)) at++;
-  return at;
+  let end = at;
+  for (let char = text.charCodeAt(end); char === 0x20 || char === 0x0a || char === 0x0d || char === 0x09; char = text.charCodeAt(end)) end++;
+  return end;
 }

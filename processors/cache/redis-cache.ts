@@ -8,7 +8,7 @@ const tombstoneMs = 24 * 3_600_000;
 /**
  * Where the cache is, within the namespace:
  * - `row:<table>:<key>`: hash `seq`, `event`; without `event` a deleted row, until it expires
- * - `keys:<table>`: sorted set of the keys of the rows that exist, by the sequence of their last event
+ * - `keys:<table>`: set of the keys of the rows that exist
  * - `truncated`: hash table → sequence; rows with an older one are absent, also while their hashes are still there
  * - `keyless`: set of the tables that cannot be cached, since they have rows without primary key
  * - `dropped`, `dropped:<seq>:<table>`: keys of before a truncate, whose hashes the following commits remove bit by bit
@@ -31,6 +31,8 @@ export function encodeTable(table: string): string {
  */
 const lua = `
 local i = first + 1
+-- Hashes of before a truncate may still be there, for rows that are no longer listed.
+local littered = redis.call('EXISTS', prefix .. ':dropped') == 1
 for n = 1, tonumber(ARGV[first]) do
   redis.call('SADD', prefix .. ':keyless', ARGV[i])
   i = i + 1
@@ -46,25 +48,28 @@ while ARGV[i] do
       local dropped = truncated .. ':' .. name
       redis.call('RENAME', keys, prefix .. ':dropped:' .. dropped)
       redis.call('RPUSH', prefix .. ':dropped', dropped)
+      littered = true
     end
   end
   local members = {}
   for n = 1, sets do
-    local key, seq = ARGV[i], ARGV[i + 1]
-    -- One field was new: the row had a sequence but no event, so it was deleted and would expire.
-    if redis.call('HSET', row .. key, 'seq', seq, 'event', ARGV[i + 2]) == 1 then redis.call('PERSIST', row .. key) end
-    members[#members + 1] = seq
-    members[#members + 1] = key
-    if #members == 2000 then
-      redis.call('ZADD', keys, unpack(members))
-      members = {}
+    local key = ARGV[i]
+    local fields = redis.call('HSET', row .. key, 'seq', ARGV[i + 1], 'event', ARGV[i + 2])
+    -- It had a sequence but no event: it was deleted and would expire.
+    if fields == 1 then redis.call('PERSIST', row .. key) end
+    if fields > 0 or littered then
+      members[#members + 1] = key
+      if #members == 1000 then
+        redis.call('SADD', keys, unpack(members))
+        members = {}
+      end
     end
     i = i + 3
   end
-  if #members > 0 then redis.call('ZADD', keys, unpack(members)) end
+  if #members > 0 then redis.call('SADD', keys, unpack(members)) end
   for n = 1, deletes do
     local key = ARGV[i]
-    redis.call('ZREM', keys, key)
+    redis.call('SREM', keys, key)
     redis.call('DEL', row .. key)
     redis.call('HSET', row .. key, 'seq', ARGV[i + 1])
     redis.call('PEXPIRE', row .. key, ${tombstoneMs})
@@ -74,9 +79,9 @@ end
 local dropped = redis.call('LINDEX', prefix .. ':dropped', 0)
 if dropped then
   local seq, name = string.match(dropped, '^(%d+):(.*)$')
-  local found = redis.call('ZPOPMIN', prefix .. ':dropped:' .. dropped, 200)
+  local found = redis.call('SPOP', prefix .. ':dropped:' .. dropped, 200)
   if #found == 0 then redis.call('LPOP', prefix .. ':dropped') end
-  for n = 1, #found, 2 do
+  for n = 1, #found do
     local key = prefix .. ':row:' .. name .. ':' .. found[n]
     local last = redis.call('HGET', key, 'seq')
     if last and tonumber(last) < tonumber(seq) then redis.call('UNLINK', key) end

@@ -12,15 +12,15 @@ const rowScript = new RedisScript(`#!lua flags=no-writes
 local row = redis.call('HMGET', KEYS[2], 'seq', 'event')
 return {redis.call('HGET', KEYS[1], 'seq'), row[1], row[2], redis.call('HGET', KEYS[3], ARGV[1])}`);
 
-/** A page in order of sequence: position and epoch, the last sequence looked at, then sequence and event of each row. */
+/** Rows of the given keys, as many as make up a page: position, epoch, how many keys were looked at, then sequence and event of each row. */
 const pageScript = new RedisScript(`#!lua flags=no-writes
 local offset = redis.call('HMGET', KEYS[1], 'seq', 'epoch')
-local found = redis.call('ZRANGE', KEYS[2], ARGV[2], '+inf', 'BYSCORE', 'LIMIT', 0, ARGV[3], 'WITHSCORES')
-local page, bytes = {offset[1], offset[2], ''}, 0
-for n = 1, #found, 2 do
-  local row = redis.call('HMGET', ARGV[1] .. found[n], 'seq', 'event')
-  page[3] = found[n + 1]
-  if row[2] then
+local truncated = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or 0)
+local page, bytes = {offset[1], offset[2], 0}, 0
+for n = 3, #ARGV do
+  local row = redis.call('HMGET', ARGV[2] .. ARGV[n], 'seq', 'event')
+  page[3] = n - 2
+  if row[2] and tonumber(row[1]) > truncated then
     page[#page + 1] = row[1]
     page[#page + 1] = row[2]
     bytes = bytes + #row[2]
@@ -29,6 +29,7 @@ for n = 1, #found, 2 do
 end
 return page`);
 
+/** How many keys are asked for at once. Redis gives all keys of a small table, and about as many of a large one. */
 const pageRows = 500;
 
 /** What the cache knows of one row. `asOf`: every event up to there is folded in; undefined while nothing is. */
@@ -76,23 +77,34 @@ export class RedisRows implements RowSource {
   }
 
   /**
-   * Pages by the sequence of each row's last event: a row that changes meanwhile moves ahead of the reader, so that none
-   * is passed over. Rejects when the cache is emptied or replaced meanwhile.
+   * Redis gives every key that is there all the while at least once. Rejects when the cache is emptied or begun anew
+   * meanwhile: what is missing then cannot be known.
    */
   async *rows(table: string, { signal }: { readonly signal?: AbortSignal } = {}): AsyncGenerator<readonly CachedRow[], void, undefined> {
     const { prefix } = this.#keys;
-    const keys = [this.#offset, cacheKeys.keys(prefix, table)];
     const begun = await this.position();
-    for (let after = '-inf'; ; ) {
+    let cursor = '0';
+    do {
       signal?.throwIfAborted();
-      const answer = await pageScript.run(this.#client, keys, [cacheKeys.row(prefix, table, ''), after === '-inf' ? after : `(${after}`, pageRows]);
-      const [seq, epoch, last, ...found] = asBuffers(answer, 'a page of rows');
-      if (!begun || epoch?.toString() !== begun.epoch || Number(seq) < begun.seq)
-        throw new HeadwaterError('rows_interrupted', `the cache was emptied or begun anew while ${table} was read`, { reaction: 'retry', hint: 'read it again from the beginning' });
-      if (!last || last.length === 0) return;
-      after = last.toString();
-      if (found.length > 0) yield pairs(found);
-    }
+      const [next, keys] = await this.#client.sscan(cacheKeys.keys(prefix, table), cursor, 'COUNT', pageRows);
+      cursor = next;
+      for (let done = 0; done < keys.length || cursor === '0'; ) {
+        const page = await this.#page(table, keys.slice(done, done + pageRows));
+        if (!begun || page.epoch !== begun.epoch || page.seq < begun.seq)
+          throw new HeadwaterError('rows_interrupted', `the cache was emptied or begun anew while ${table} was read`, { reaction: 'retry', hint: 'read it again from the beginning' });
+        if (page.rows.length > 0) yield page.rows;
+        done += page.keys;
+        if (done >= keys.length) break;
+        signal?.throwIfAborted();
+      }
+    } while (cursor !== '0');
+  }
+
+  async #page(table: string, keys: readonly string[]): Promise<{ seq: Seq; epoch: string; keys: number; rows: readonly CachedRow[] }> {
+    const { prefix } = this.#keys;
+    const answer = await pageScript.run(this.#client, [this.#offset, cacheKeys.truncated(prefix)], [encodeTable(table), cacheKeys.row(prefix, table, ''), ...keys]);
+    const [seq, epoch, looked, ...found] = asBuffers(answer, 'a page of rows');
+    return { seq: Number(seq), epoch: epoch?.toString() ?? '', keys: Number(looked), rows: pairs(found) };
   }
 
   get #offset(): string {

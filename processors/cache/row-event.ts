@@ -1,9 +1,10 @@
 import { HeadwaterError } from '../../pipeline/runtime/errors.ts';
 import { encodeRowKey } from '../../schemas/row-key.ts';
-import { member, members, type Range } from './raw-json.ts';
+import { eachMember, member, type Member, type Range } from './raw-json.ts';
 
-/** Enough of an event to reach past its key, nearly always. */
-const headBytes = 512;
+const beforeMark = Buffer.from('"before":');
+const openBrace = 0x7b;
+const closeBrace = 0x7d;
 
 /** The names of a row event's row: as it is now, and before an update that changed it. Both absent without a primary key. */
 export interface RowNames {
@@ -14,20 +15,41 @@ export interface RowNames {
 /** What the event calls its row. `mayMove`: the op is one that can change the key. Throws `bad_event` for what is no event. */
 export function rowNames(data: Uint8Array, mayMove: boolean): RowNames {
   const bytes = bufferOf(data);
-  // `before` as text is rare, and finding that it is nowhere is cheap.
-  const moving = mayMove && bytes.includes('"before":');
-  let view = bytes.toString('latin1', 0, moving ? bytes.length : headBytes);
-  let range = view.startsWith('{') ? keyRange(view) : undefined;
-  if (range === 'cut' && view.length < bytes.length) {
-    view = bytes.toString('latin1');
-    range = keyRange(view);
-  }
-  if (range === undefined || range === 'cut') throw new HeadwaterError('bad_event', 'the bytes are not an event of a row');
-  if (range === 'none') return { key: undefined, oldKey: undefined };
-  const columns = [...members(view, range.start)];
-  if (columns.length === 0) throw new HeadwaterError('bad_event', 'the key of the event has no columns');
+  // The text may also stand in a value; that it is nowhere is quickly found.
+  const moving = mayMove && bytes.includes(beforeMark);
+  const plain = moving ? undefined : plainKey(bytes);
+  if (plain !== undefined) return { key: plain, oldKey: undefined };
+  const view = bytes.toString('latin1');
+  const columns = keyColumns(view);
+  if (!columns) return { key: undefined, oldKey: undefined };
   const key = encodeRowKey(columns.map((column) => valueAt(bytes, column)));
   return { key, oldKey: moving ? keyBefore(bytes, view, columns) : undefined };
+}
+
+/**
+ * The key of nearly all events, without looking at the rest of them: in front of the key there are only strings, so the
+ * first brace is the key's when `,"key":` stands before it. Undefined when it is not that simple.
+ */
+function plainKey(bytes: Buffer): string | undefined {
+  const start = bytes.indexOf(openBrace, 1);
+  if (start < 7 || bytes.toString("latin1", start - 7, start) !== ',"key":') return undefined;
+  const end = bytes.indexOf(closeBrace, start);
+  const text = end < 0 ? '\\' : bytes.toString("utf8", start, end);
+  if (text.includes('\\')) return undefined;
+  const values: string[] = [];
+  for (let at = 1; at < text.length; ) {
+    const value = text.indexOf('":', at) + 2;
+    if (value < 4) return undefined;
+    const isText = text[value] === '"';
+    const stop = isText ? text.indexOf('"', value + 1) : text.indexOf(',', value);
+    if (isText && stop < 0) return undefined;
+    const past = stop < 0 ? text.length : isText ? stop + 1 : stop;
+    if (past < text.length && text[past] !== ',') return undefined;
+    if (!isText && !/^[\w.+-]+$/.test(text.slice(value, past))) return undefined;
+    values.push(isText ? text.slice(value + 1, stop) : text.slice(value, past));
+    at = past + 1;
+  }
+  return values.length > 0 ? encodeRowKey(values) : undefined;
 }
 
 /** The value of a member of the event, as it stands there. */
@@ -37,21 +59,23 @@ export function rawMember(data: Uint8Array, name: string): Buffer | undefined {
   return range && bytes.subarray(range.start, range.end);
 }
 
-/** `key` comes directly after `table`; without it `after`, `before` or `tx` does. */
-function keyRange(view: string): Range | 'none' | 'cut' | undefined {
-  for (const found of members(view, 0)) {
-    if (found.name === 'key') return found;
-    if (found.name === 'after' || found.name === 'before' || found.name === 'tx' || found.name === 'at') return 'none';
-  }
-  return 'cut';
+/** The columns of the key; undefined without one. */
+function keyColumns(view: string): readonly Member[] | undefined {
+  let key: Range | undefined;
+  const whole = eachMember(view, 0, (one) => {
+    if (one.name === 'key') key = one;
+    return !key;
+  });
+  if (!key && whole) return undefined;
+  const columns: Member[] = [];
+  if (!key || !eachMember(view, key.start, (column) => columns.push(column) > 0) || columns.length === 0) throw new HeadwaterError('bad_event', 'the bytes are not an event of a row');
+  return columns;
 }
 
 function keyBefore(bytes: Buffer, view: string, columns: readonly { readonly name: string }[]): string | undefined {
   const before = member(view, 0, 'before');
   if (!before) return undefined;
-  const found = new Map<string, Range>();
-  for (const value of members(view, before.start)) found.set(value.name, value);
-  const values = columns.map(({ name }) => found.get(name));
+  const values = columns.map(({ name }) => member(view, before.start, name));
   return values.every((value) => value !== undefined) ? encodeRowKey(values.map((value) => valueAt(bytes, value))) : undefined;
 }
 

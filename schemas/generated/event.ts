@@ -95,7 +95,7 @@ export interface SchemaEvent {
   v: Version;
   id: Id;
   type: 'schema';
-  table: Table;
+  relation: Table;
   columns: Column[];
   tx?: Transaction;
   at: At;
@@ -416,7 +416,7 @@ export const eventSchema: Readonly<Record<string, unknown>> = {
         "v",
         "id",
         "type",
-        "table",
+        "relation",
         "columns",
         "at"
       ],
@@ -431,7 +431,7 @@ export const eventSchema: Readonly<Record<string, unknown>> = {
         "type": {
           "const": "schema"
         },
-        "table": {
+        "relation": {
           "$ref": "#/$defs/table"
         },
         "columns": {

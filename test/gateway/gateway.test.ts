@@ -6,7 +6,10 @@ import type { MemoryLog } from '../support/memory-log.ts';
 describe('gateway, live and replay', () => {
   let at: Harness & { log: MemoryLog };
   beforeEach(async () => {
-    at = await memoryHarness({ events: Array.from({ length: 1_500 }, (_, i) => price(`eth:${i % 10}`, i)), env: { HEADWATER_RECENT_WINDOW: '100KB' } });
+    at = await memoryHarness({
+      events: Array.from({ length: 1_500 }, (_, i) => price(`eth:${i % 10}`, i)),
+      env: { HEADWATER_RECENT_WINDOW: '100KB' },
+    });
   });
   afterEach(() => at.stop());
   const append = (...events: ReturnType<typeof price>[]): Promise<number> => at.log.append(events, at.log.head);
@@ -23,7 +26,9 @@ describe('gateway, live and replay', () => {
     const got = await client.next('event');
     expect(got).to.include({ seq: 1_502, channel: 'prices' });
     expect(got).not.to.have.property('sub');
-    expect(raw.find((text) => text.includes('"event","seq":1502'))).to.equal(`{"type":"event","seq":1502,"channel":"prices","event":${Buffer.from(wanted.data).toString()}}`);
+    expect(raw.find((text) => text.includes('"event","seq":1502'))).to.equal(
+      `{"type":"event","seq":1502,"channel":"prices","event":${Buffer.from(wanted.data).toString()}}`,
+    );
     await append(price('eth:1', 2));
     await until(() => client.seqs().length === 2);
     expect(client.seqs()).to.deep.equal([1_502, 1_504]);
@@ -45,7 +50,11 @@ describe('gateway, live and replay', () => {
     const client = await TestClient.open(at.gateway);
     await client.subscribe({ sub: 'a', channel: 'prices', filter: { minValue: '100' } });
     await client.next('caught_up');
-    await append(price('eth:1', 50, { before: { token_id: 'eth:1', price: '150' } }), price('eth:1', 51, { before: { token_id: 'eth:1', price: '50' } }), event('public.prices', 'truncate', { type: 'price_update' }));
+    await append(
+      price('eth:1', 50, { before: { token_id: 'eth:1', price: '150' } }),
+      price('eth:1', 51, { before: { token_id: 'eth:1', price: '50' } }),
+      event('public.prices', 'truncate', { type: 'price_update' }),
+    );
     await until(() => client.seqs().length === 2);
     expect(client.seqs()).to.deep.equal([1_501, 1_503]);
   });
@@ -108,7 +117,10 @@ describe('gateway, live and replay', () => {
       client.send({ type: 'unsubscribe', id: 2, sub: `s${i}` });
       await client.next('unsubscribed');
       const seqs = client.seqs();
-      expect(seqs).to.deep.equal(Array.from({ length: seqs.length }, (_, k) => seqs[0]! + k), `s${i}`);
+      expect(seqs).to.deep.equal(
+        Array.from({ length: seqs.length }, (_, k) => seqs[0]! + k),
+        `s${i}`,
+      );
       client.frames.length = 0;
     }
     writing = false;
@@ -134,11 +146,26 @@ describe('gateway, live and replay', () => {
   it('refuses positions that the log does not hold, and says what it holds', async () => {
     const client = await TestClient.open(at.gateway);
     const { token } = await client.subscribe({ sub: 'x', channel: 'prices', from: { after: 10 } });
-    expect(await client.subscribe({ sub: 'a', channel: 'prices', from: { seq: 1_502 } })).to.include({ code: 'position_ahead', head: 1_500, oldest: 1, sub: 'a', id: 1 });
-    expect(await client.subscribe({ sub: 'a', channel: 'prices', from: { token: `${String(token).slice(0, -2)}xx` } })).to.include({ code: 'bad_token' });
+    expect(await client.subscribe({ sub: 'a', channel: 'prices', from: { seq: 1_502 } })).to.include({
+      code: 'position_ahead',
+      head: 1_500,
+      oldest: 1,
+      sub: 'a',
+      id: 1,
+    });
+    expect(await client.subscribe({ sub: 'a', channel: 'prices', from: { token: `${String(token).slice(0, -2)}xx` } })).to.include({
+      code: 'bad_token',
+    });
     at.log.trim(100);
-    expect(await client.subscribe({ sub: 'a', channel: 'prices', from: { token } })).to.include({ code: 'resume_expired', oldest: 100, head: 1_500 });
-    expect(await client.subscribe({ sub: 'a', channel: 'prices', from: { token, after: 150 } })).to.include({ type: 'subscribed', start: 151 });
+    expect(await client.subscribe({ sub: 'a', channel: 'prices', from: { token } })).to.include({
+      code: 'resume_expired',
+      oldest: 100,
+      head: 1_500,
+    });
+    expect(await client.subscribe({ sub: 'a', channel: 'prices', from: { token, after: 150 } })).to.include({
+      type: 'subscribed',
+      start: 151,
+    });
   });
 
   it('ends a replay that the log’s trimming overtakes, with resume_expired', async () => {
@@ -180,13 +207,18 @@ describe('gateway, live and replay', () => {
 
   it('says replay_busy when all readers are taken, and serves the recent window all the same', async () => {
     await at.stop();
-    at = await memoryHarness({ events: Array.from({ length: 30_000 }, (_, i) => price('eth:1', `${i}.${'0'.repeat(500)}`)), env: { HEADWATER_RECENT_WINDOW: '100KB', HEADWATER_REPLAY_READERS: '1' } });
+    at = await memoryHarness({
+      events: Array.from({ length: 30_000 }, (_, i) => price('eth:1', `${i}.${'0'.repeat(500)}`)),
+      env: { HEADWATER_RECENT_WINDOW: '100KB', HEADWATER_REPLAY_READERS: '1' },
+    });
     const slow = await TestClient.open(at.gateway);
     slow.ws.pause();
     slow.send({ type: 'subscribe', id: 1, sub: 's', channel: 'prices', from: { seq: 1 } });
     await sleep(100);
     const client = await TestClient.open(at.gateway);
-    expect(await client.subscribe({ sub: 'b', channel: 'prices', from: { seq: 1 } })).to.include({ code: 'replay_busy' }).and.to.have.property('retryAfterMs');
+    expect(await client.subscribe({ sub: 'b', channel: 'prices', from: { seq: 1 } }))
+      .to.include({ code: 'replay_busy' })
+      .and.to.have.property('retryAfterMs');
     expect(await client.subscribe({ sub: 'c', channel: 'prices', from: { seq: 29_990 } })).to.include({ type: 'subscribed' });
     slow.ws.resume();
     await slow.next('caught_up', 10_000);

@@ -43,7 +43,7 @@ describe('gateway on JetStream', () => {
   });
 
   async function write(count: number): Promise<void> {
-    for (let left = count; left > 0; ) {
+    for (let left = count; left > 0;) {
       const size = Math.min(left, 1 + Math.floor(random() * 100));
       const tokens = Array.from({ length: size }, () => Math.floor(random() * 3));
       const events = tokens.map((token, i): NewEvent => {
@@ -70,7 +70,10 @@ describe('gateway on JetStream', () => {
     const attempt = async (last: boolean): Promise<void> => {
       const client = await TestClient.open(at.gateway);
       await client.subscribe({ sub: 'a', channel: 'prices', filter: { tokenIds: ['eth:1'] }, from });
-      if (last) await client.next((frame) => frame.type === 'caught_up', 20_000).then(() => until(() => client.seqs().includes(wanted.at(-1)!) || got.at(-1) === wanted.at(-1)));
+      if (last)
+        await client
+          .next((frame) => frame.type === 'caught_up', 20_000)
+          .then(() => until(() => client.seqs().includes(wanted.at(-1)!) || got.at(-1) === wanted.at(-1)));
       else await sleep(random() * 60);
       client.ws.terminate();
       await client.closed;
@@ -111,7 +114,9 @@ describe('gateway on JetStream', () => {
     await sleep(5);
     await write(10);
     expect(await client.subscribe({ sub: 't', channel: 'prices', from: { time } })).to.include({ start: before + 1 });
-    expect(await client.subscribe({ sub: 'l', channel: 'prices', filter: { tokenIds: ['eth:1'] }, from: { last: 500 } })).to.include({ start: wanted.at(-500) });
+    expect(await client.subscribe({ sub: 'l', channel: 'prices', filter: { tokenIds: ['eth:1'] }, from: { last: 500 } })).to.include({
+      start: wanted.at(-500),
+    });
     expect(await client.subscribe({ sub: 'x', channel: 'prices', from: { seq: head + 2 } })).to.include({ code: 'position_ahead' });
     client.ws.terminate();
   });

@@ -34,7 +34,11 @@ describe('gateway, misuse and limits', () => {
       const client = await TestClient.open(at.gateway, null);
       client.ws.send(data);
       expect(await client.closed, name).to.equal(code);
-      if (code >= 4000) expect(client.frames.map(({ code: c }) => c), name).to.have.length(1);
+      if (code >= 4000)
+        expect(
+          client.frames.map(({ code: c }) => c),
+          name,
+        ).to.have.length(1);
     }
     const silent = await TestClient.open(at.gateway, null);
     expect(await silent.closed).to.equal(4402);
@@ -43,12 +47,30 @@ describe('gateway, misuse and limits', () => {
   it('answers what it does not understand, and lives on', async () => {
     await start();
     const client = await TestClient.open(at.gateway);
-    const texts = ['{', '[]', 'null', '['.repeat(30_000), `${'['.repeat(30_000)}${']'.repeat(30_000)}`, '{"type":"nope","id":7}', '{"type":"subscribe","id":2,"sub":"x"}', '{"__proto__":{"x":1},"constructor":{"prototype":{"y":1}}}'];
+    const texts = [
+      '{',
+      '[]',
+      'null',
+      '['.repeat(30_000),
+      `${'['.repeat(30_000)}${']'.repeat(30_000)}`,
+      '{"type":"nope","id":7}',
+      '{"type":"subscribe","id":2,"sub":"x"}',
+      '{"__proto__":{"x":1},"constructor":{"prototype":{"y":1}}}',
+    ];
     for (const text of texts) client.send(text);
     client.ws.send(Buffer.from([1, 2, 3]));
     for (let i = 0; i <= texts.length; i++) expect(await client.next('error')).to.include({ code: 'bad_request' });
-    for (const filter of [{ nope: [1] }, { minValue: 'abc' }, { tokenIds: 'eth' }, { tokenIds: [{}] }, { ['__proto__']: 1, constructor: [1] }]) {
-      expect(await client.subscribe({ sub: 's', channel: 'prices', filter }), JSON.stringify(filter)).to.include({ code: 'bad_filter', sub: 's' });
+    for (const filter of [
+      { nope: [1] },
+      { minValue: 'abc' },
+      { tokenIds: 'eth' },
+      { tokenIds: [{}] },
+      { ['__proto__']: 1, constructor: [1] },
+    ]) {
+      expect(await client.subscribe({ sub: 's', channel: 'prices', filter }), JSON.stringify(filter)).to.include({
+        code: 'bad_filter',
+        sub: 's',
+      });
     }
     expect(await client.subscribe({ sub: 's', channel: '__proto__' })).to.include({ code: 'unknown_channel' });
     expect(({} as { x?: unknown }).x).to.equal(undefined);
@@ -60,10 +82,16 @@ describe('gateway, misuse and limits', () => {
     await start();
     const client = await TestClient.open(at.gateway);
     const { port, hostname } = new URL(at.gateway.url);
-    for (const bytes of [Buffer.from([0xc1, 0x80, 0, 0, 0, 0]), Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0xc3, 0x28]), Buffer.from([0x81, 0x05])]) {
+    for (const bytes of [
+      Buffer.from([0xc1, 0x80, 0, 0, 0, 0]),
+      Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0xc3, 0x28]),
+      Buffer.from([0x81, 0x05]),
+    ]) {
       const socket = net.connect(Number(port), hostname);
       socket.on('error', () => undefined);
-      socket.write('GET /v2/realtime HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n');
+      socket.write(
+        'GET /v2/realtime HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n',
+      );
       await once(socket, 'data');
       socket.write(bytes);
       await Promise.race([once(socket, 'data'), sleep(200)]);
@@ -79,18 +107,27 @@ describe('gateway, misuse and limits', () => {
     for (const name of ['apiKey', 'token', 'access_token', 'key']) expect(await statusOf(`/v2/realtime?${name}=secret`)).to.equal(400);
     expect(await statusOf('/v2/realtime', { headers: { origin: 'https://evil.example' } })).to.equal(403);
     expect(await statusOf('/v2/realtime', { headers: { origin: 'https://app.example' } })).to.equal(undefined);
-    const outcomes = await Promise.all(Array.from({ length: 12 }, (_, i) => statusOf('/v2/realtime', { headers: { 'x-forwarded-for': `9.9.9.${i}` } })));
+    const outcomes = await Promise.all(
+      Array.from({ length: 12 }, (_, i) => statusOf('/v2/realtime', { headers: { 'x-forwarded-for': `9.9.9.${i}` } })),
+    );
     expect(outcomes.filter((status) => status === 429)).to.have.length.within(6, 8);
   });
 
   it('counts X-Forwarded-For only from trusted proxies', async () => {
     await start({ HEADWATER_TRUSTED_PROXIES: '127.0.0.1', HEADWATER_LIMIT_CONNECTS: '2' });
-    const outcomes = await Promise.all(Array.from({ length: 12 }, (_, i) => statusOf('/v2/realtime', { headers: { 'x-forwarded-for': `9.9.9.${i}` } })));
+    const outcomes = await Promise.all(
+      Array.from({ length: 12 }, (_, i) => statusOf('/v2/realtime', { headers: { 'x-forwarded-for': `9.9.9.${i}` } })),
+    );
     expect(outcomes).to.deep.equal(outcomes.map(() => undefined));
   });
 
   it('limits connections, subscriptions, filter values and commands of a key', async () => {
-    await start({ HEADWATER_LIMIT_FILTER_VALUES: '3', HEADWATER_LIMIT_SUBSCRIPTIONS: '1', HEADWATER_LIMIT_COMMANDS: '5', HEADWATER_LIMIT_COMMANDS_BURST: '20' });
+    await start({
+      HEADWATER_LIMIT_FILTER_VALUES: '3',
+      HEADWATER_LIMIT_SUBSCRIPTIONS: '1',
+      HEADWATER_LIMIT_COMMANDS: '5',
+      HEADWATER_LIMIT_COMMANDS_BURST: '20',
+    });
     at.keys.add('one', { limits: { connections: 1 } });
     const first = await TestClient.open(at.gateway, 'one');
     const second = await TestClient.open(at.gateway, null);
@@ -99,11 +136,17 @@ describe('gateway, misuse and limits', () => {
     first.ws.close();
     await first.closed;
     const client = await TestClient.open(at.gateway, 'one');
-    expect(await client.subscribe({ sub: 'a', channel: 'prices', filter: { tokenIds: ['1', '2', '3', '4'] } })).to.include({ code: 'bad_filter' });
+    expect(await client.subscribe({ sub: 'a', channel: 'prices', filter: { tokenIds: ['1', '2', '3', '4'] } })).to.include({
+      code: 'bad_filter',
+    });
     expect(await client.subscribe({ sub: 'a', channel: 'prices' })).to.include({ type: 'subscribed' });
-    expect(await client.subscribe({ sub: 'b', channel: 'prices' })).to.include({ code: 'rate_limited' }).and.to.have.property('retryAfterMs');
+    expect(await client.subscribe({ sub: 'b', channel: 'prices' }))
+      .to.include({ code: 'rate_limited' })
+      .and.to.have.property('retryAfterMs');
     for (let i = 0; i < 30; i++) client.send({ type: 'ping', id: i });
-    expect(await client.next('error')).to.include({ code: 'rate_limited' }).and.to.have.property('id');
+    expect(await client.next('error'))
+      .to.include({ code: 'rate_limited' })
+      .and.to.have.property('id');
     await sleep(600);
     client.send({ type: 'ping', id: 'later' });
     await client.next((frame) => frame.type === 'pong' && frame['id'] === 'later');
@@ -131,7 +174,9 @@ describe('gateway, misuse and limits', () => {
   it('answers connected unasked to a Bearer upgrade, and forgets a key as soon as the log shows a change of it', async () => {
     await start();
     const client = await TestClient.open(at.gateway, null, { headers: { authorization: 'Bearer secret' } });
-    expect(await client.next('connected')).to.include({ epoch: 'epoch-1', head: 0, pingMs: 25_000 }).and.not.to.have.property('id');
+    expect(await client.next('connected'))
+      .to.include({ epoch: 'epoch-1', head: 0, pingMs: 25_000 })
+      .and.not.to.have.property('id');
     const bad = await TestClient.open(at.gateway, null, { headers: { authorization: 'Bearer nope' } });
     expect(await bad.closed).to.equal(4401);
     await TestClient.open(at.gateway);
@@ -139,7 +184,10 @@ describe('gateway, misuse and limits', () => {
     at.keys.add('secret', { revokedAt: 1 });
     await TestClient.open(at.gateway);
     expect(at.keys.lookups).to.equal(lookups);
-    await at.log.append([event('headwater.api_keys', 'update', { type: 'row', key: { id: 'id-of-secret' }, after: { id: 'id-of-secret' } })], at.log.head);
+    await at.log.append(
+      [event('headwater.api_keys', 'update', { type: 'row', key: { id: 'id-of-secret' }, after: { id: 'id-of-secret' } })],
+      at.log.head,
+    );
     await sleep(20);
     const late = await TestClient.open(at.gateway, null);
     late.send({ type: 'connect', auth: { apiKey: 'secret' } });
@@ -171,7 +219,10 @@ describe('gateway, misuse and limits', () => {
     slow.ws.pause();
     const count = 3_000;
     for (let i = 0; i < count; i += 10) {
-      await at.log.append(Array.from({ length: 10 }, (_, k) => price('eth:1', `${i + k}.${'0'.repeat(5_000)}`)), at.log.head);
+      await at.log.append(
+        Array.from({ length: 10 }, (_, k) => price('eth:1', `${i + k}.${'0'.repeat(5_000)}`)),
+        at.log.head,
+      );
       await until(() => quick.seqs().at(-1) === at.log.head);
     }
     slow.ws.resume();

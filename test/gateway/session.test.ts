@@ -1,16 +1,32 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { parseClientFrame } from '../../gateway/client-frames.ts';
-import { openSession, step, type Input, type Output, type SessionState } from '../../gateway/session.ts';
+import { openSession, step } from '../../gateway/session.ts';
+import type { Input, Output, SessionState } from '../../gateway/session-state.ts';
 
 const limits = { connections: 9, subscriptions: 3, filterValues: 9, commandsPerSecond: 9, commandsBurst: 9, frameBytes: 9 };
 const ann = { keyId: 'k1', owner: 'ann', scopes: ['read'], expiresAt: undefined as number | undefined };
-const frame = (body: object | string): Input => ({ type: 'frame', frame: parseClientFrame(typeof body === 'string' ? body : JSON.stringify(body)) });
+const frame = (body: object | string): Input => ({
+  type: 'frame',
+  frame: parseClientFrame(typeof body === 'string' ? body : JSON.stringify(body)),
+});
 const connect = frame({ type: 'connect', id: 7, auth: { apiKey: 'x' } });
 const admitted = (principal: typeof ann = ann): Input => ({ type: 'admitted', principal, limits, epoch: 'e', head: 10 });
 const subscribe = (sub: string, more: object = {}): Input => frame({ type: 'subscribe', id: `s-${sub}`, sub, channel: 'prices', ...more });
-const positioned = (ref: number, start: number): Input => ({ type: 'positioned', ref, start, oldest: 1, head: 10, snapshotAsOf: undefined });
-const replayed = (ref: number, seqs: number[], through: number): Input => ({ type: 'replayed', ref, events: seqs.map((seq) => ({ seq, bytes: new Uint8Array() })), through });
+const positioned = (ref: number, start: number): Input => ({
+  type: 'positioned',
+  ref,
+  start,
+  oldest: 1,
+  head: 10,
+  snapshotAsOf: undefined,
+});
+const replayed = (ref: number, seqs: number[], through: number): Input => ({
+  type: 'replayed',
+  ref,
+  events: seqs.map((seq) => ({ seq, bytes: new Uint8Array() })),
+  through,
+});
 
 function run(...inputs: Input[]): { state: SessionState; out: Output[]; last: readonly Output[] } {
   let state = openSession('c', 0);
@@ -25,7 +41,9 @@ function run(...inputs: Input[]): { state: SessionState; out: Output[]; last: re
 
 /** Short names of outputs: `error:bad_request`, `caught_up`, `join`. */
 function names(out: readonly Output[]): string[] {
-  return out.map((output) => (output.type !== 'send' ? output.type : output.frame.type === 'error' ? `error:${output.frame.code}` : output.frame.type));
+  return out.map((output) =>
+    output.type !== 'send' ? output.type : output.frame.type === 'error' ? `error:${output.frame.code}` : output.frame.type,
+  );
 }
 
 describe('session', () => {
@@ -33,7 +51,11 @@ describe('session', () => {
     expect(names(run(subscribe('a')).out)).to.deep.equal(['error:bad_request', 'close']);
     expect(names(run(frame('{')).out)).to.deep.equal(['error:bad_request', 'close']);
     expect(names(run(connect).out)).to.deep.equal(['authenticate']);
-    expect(names(run(connect, { type: 'refused', code: 'unauthorized', message: '' }).out)).to.deep.equal(['authenticate', 'error:unauthorized', 'close']);
+    expect(names(run(connect, { type: 'refused', code: 'unauthorized', message: '' }).out)).to.deep.equal([
+      'authenticate',
+      'error:unauthorized',
+      'close',
+    ]);
     expect(run(connect, admitted()).last[0]).to.deep.include({ type: 'send' }).and.to.have.nested.property('frame.id', 7);
   });
 
@@ -45,7 +67,15 @@ describe('session', () => {
   });
 
   it('3: after close there is no output', () => {
-    const { out } = run(connect, admitted(), { type: 'end', reason: 'restart', message: '' }, subscribe('a'), admitted(), { type: 'tick', now: 1e9 }, { type: 'gone' });
+    const { out } = run(
+      connect,
+      admitted(),
+      { type: 'end', reason: 'restart', message: '' },
+      subscribe('a'),
+      admitted(),
+      { type: 'tick', now: 1e9 },
+      { type: 'gone' },
+    );
     expect(names(out).slice(-2)).to.deep.equal(['error:restart', 'close']);
   });
 
@@ -56,17 +86,50 @@ describe('session', () => {
 
   it('5: one subscribed, one caught_up, and the join directly after it', () => {
     const caughtUp: Input = { type: 'caughtUp', ref: 1, seq: 9 };
-    const { out } = run(connect, admitted(), subscribe('a'), caughtUp, positioned(1, 5), positioned(1, 5), caughtUp, replayed(1, [6], 9), caughtUp, caughtUp, replayed(1, [10], 10));
+    const { out } = run(
+      connect,
+      admitted(),
+      subscribe('a'),
+      caughtUp,
+      positioned(1, 5),
+      positioned(1, 5),
+      caughtUp,
+      replayed(1, [6], 9),
+      caughtUp,
+      caughtUp,
+      replayed(1, [10], 10),
+    );
     expect(names(out)).to.deep.equal(['authenticate', 'connected', 'begin', 'subscribed', 'sendEvents', 'caught_up', 'join']);
   });
 
   it('6: nothing of a subscription after its unsubscribed', () => {
-    const { out } = run(connect, admitted(), subscribe('a'), positioned(1, 5), frame({ type: 'unsubscribe', id: 3, sub: 'a' }), replayed(1, [5], 5), { type: 'caughtUp', ref: 1, seq: 5 }, { type: 'tick', now: 1 });
+    const { out } = run(
+      connect,
+      admitted(),
+      subscribe('a'),
+      positioned(1, 5),
+      frame({ type: 'unsubscribe', id: 3, sub: 'a' }),
+      replayed(1, [5], 5),
+      { type: 'caughtUp', ref: 1, seq: 5 },
+      { type: 'tick', now: 1 },
+    );
     expect(names(out).slice(-2)).to.deep.equal(['leave', 'unsubscribed']);
   });
 
   it('10: a malformed frame after connected is answered, and changes nothing', () => {
-    for (const text of ['{', 'null', '[]', '7', '{"type":"nope","id":1}', '{}', '{"type":"subscribe"}', '['.repeat(30_000), '{"__proto__":{"type":"ping"}}', '{"type":"ping","id":1e999}', '{"type":"subscribe","sub":"a","channel":"prices","from":{"seq":1,"time":"x"}}']) {
+    for (const text of [
+      '{',
+      'null',
+      '[]',
+      '7',
+      '{"type":"nope","id":1}',
+      '{}',
+      '{"type":"subscribe"}',
+      '['.repeat(30_000),
+      '{"__proto__":{"type":"ping"}}',
+      '{"type":"ping","id":1e999}',
+      '{"type":"subscribe","sub":"a","channel":"prices","from":{"seq":1,"time":"x"}}',
+    ]) {
       const before = run(connect, admitted());
       const { state, out } = step(before.state, frame(text));
       expect(names(out), text.slice(0, 40)).to.deep.equal(['error:bad_request']);
@@ -78,13 +141,16 @@ describe('session', () => {
     const narrow = { ...ann, scopes: ['read:tvl'] };
     expect(names(run(connect, admitted(narrow), subscribe('a')).last)).to.deep.equal(['error:forbidden']);
     expect(names(run(connect, admitted(), subscribe('a'), subscribe('a')).last)).to.deep.equal(['error:bad_request']);
-    expect(names(run(connect, admitted(), ...['a', 'b', 'c', 'd'].map((sub) => subscribe(sub))).last)).to.deep.equal(['error:rate_limited']);
+    expect(names(run(connect, admitted(), ...['a', 'b', 'c', 'd'].map((sub) => subscribe(sub))).last)).to.deep.equal([
+      'error:rate_limited',
+    ]);
     expect(names(run(connect, admitted(), subscribe('a', { mode: 'latest' })).last)).to.deep.equal(['error:bad_request']);
   });
 
   it('12: alerts are the owner’s own', () => {
     const request = (principal: typeof ann): unknown => {
-      const begin = run(connect, admitted(principal), subscribe('a', { channel: 'alerts', filter: { userId: 'eve', types: ['alert'] } })).last[0];
+      const begin = run(connect, admitted(principal), subscribe('a', { channel: 'alerts', filter: { userId: 'eve', types: ['alert'] } }))
+        .last[0];
       return begin?.type === 'begin' ? begin.request.filter : undefined;
     };
     expect(request({ ...ann, scopes: ['alerts'] })).to.deep.equal({ userId: 'ann', types: ['alert'] });
@@ -95,7 +161,11 @@ describe('session', () => {
     const auth = frame({ type: 'auth', id: 5, auth: { apiKey: 'y' } });
     const live = [connect, admitted(), subscribe('a'), positioned(1, 5), replayed(1, [], 5), { type: 'caughtUp', ref: 1, seq: 5 } as const];
     const before = run(...live);
-    expect(names(run(...live, auth, admitted({ ...ann, scopes: ['read:tvl'] })).last)).to.deep.equal(['connected', 'leave', 'unsubscribed']);
+    expect(names(run(...live, auth, admitted({ ...ann, scopes: ['read:tvl'] })).last)).to.deep.equal([
+      'connected',
+      'leave',
+      'unsubscribed',
+    ]);
     const refused = run(...live, auth, { type: 'refused', code: 'unauthorized', message: '' });
     expect(names(refused.last)).to.deep.equal(['error:unauthorized']);
     expect(refused.state).to.deep.equal(before.state);
@@ -107,7 +177,11 @@ describe('session', () => {
     expect(names(run({ type: 'tick', now: 5_000 }).out)).to.deep.equal(['error:connect_timeout', 'close']);
     const expiring = { ...ann, expiresAt: 100_000 };
     const tick = (now: number): Input => ({ type: 'tick', now });
-    expect(names(run(connect, admitted(expiring), tick(60_000), tick(75_000), tick(76_000), tick(100_000)).out).slice(2)).to.deep.equal(['auth_expiring', 'error:auth_expired', 'close']);
+    expect(names(run(connect, admitted(expiring), tick(60_000), tick(75_000), tick(76_000), tick(100_000)).out).slice(2)).to.deep.equal([
+      'auth_expiring',
+      'error:auth_expired',
+      'close',
+    ]);
   });
 
   it('3 to 9 and 15 hold for any sequence of inputs', () => {
@@ -117,17 +191,38 @@ describe('session', () => {
     const input: fc.Arbitrary<Input> = fc.oneof(
       { weight: 3, arbitrary: name.map((sub) => subscribe(sub)) },
       { weight: 1, arbitrary: name.map((sub) => frame({ type: 'unsubscribe', sub })) },
-      { weight: 3, arbitrary: fc.record({ ref, start: seq, asOf: fc.option(seq, { nil: undefined }) }).map(({ ref: r, start, asOf }): Input => ({ ...(positioned(r, start) as Extract<Input, { type: 'positioned' }>), snapshotAsOf: asOf })) },
+      {
+        weight: 3,
+        arbitrary: fc.record({ ref, start: seq, asOf: fc.option(seq, { nil: undefined }) }).map(({ ref: r, start, asOf }): Input => ({
+          ...(positioned(r, start) as Extract<Input, { type: 'positioned' }>),
+          snapshotAsOf: asOf,
+        })),
+      },
       { weight: 2, arbitrary: fc.record({ ref, more: fc.boolean() }).map((page): Input => ({ type: 'page', items: [], ...page })) },
-      { weight: 5, arbitrary: fc.record({ ref, seqs: fc.array(seq, { maxLength: 4 }), through: seq }).map(({ ref: r, seqs, through }) => replayed(r, seqs, through)) },
+      {
+        weight: 5,
+        arbitrary: fc
+          .record({ ref, seqs: fc.array(seq, { maxLength: 4 }), through: seq })
+          .map(({ ref: r, seqs, through }) => replayed(r, seqs, through)),
+      },
       { weight: 4, arbitrary: fc.record({ ref, seq }).map((progress): Input => ({ type: 'caughtUp', ...progress })) },
       { weight: 1, arbitrary: ref.map((r): Input => ({ type: 'failed', ref: r, fault: { code: 'resume_expired', message: '' } })) },
       { weight: 2, arbitrary: seq.map((to): Input => ({ type: 'liveCursor', seq: to })) },
       { weight: 2, arbitrary: fc.constant<Input>({ type: 'tick', now: 1 }) },
-      { weight: 1, arbitrary: fc.constantFrom<Input>(admitted(), frame({ type: 'auth', auth: { apiKey: 'y' } }), frame('{'), { type: 'refused', code: 'overload', message: '' }) },
+      {
+        weight: 1,
+        arbitrary: fc.constantFrom<Input>(admitted(), frame({ type: 'auth', auth: { apiKey: 'y' } }), frame('{'), {
+          type: 'refused',
+          code: 'overload',
+          message: '',
+        }),
+      },
       { weight: 1, arbitrary: fc.constantFrom<Input>({ type: 'gone' }, { type: 'end', reason: 'heartbeat', message: '' }) },
     );
-    fc.assert(fc.property(fc.array(input, { maxLength: 60 }), (inputs) => checkOutputs(run(connect, admitted(), ...inputs).out)), { numRuns: 3_000 });
+    fc.assert(
+      fc.property(fc.array(input, { maxLength: 60 }), (inputs) => checkOutputs(run(connect, admitted(), ...inputs).out)),
+      { numRuns: 3_000 },
+    );
   });
 });
 

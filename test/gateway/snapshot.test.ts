@@ -17,7 +17,9 @@ function rowsOf(rows: readonly CachedRow[], seq: number, failing = false): RowSo
 }
 
 describe('gateway, snapshot then stream', () => {
-  const events = Array.from({ length: 2_000 }, (_, i) => price(`eth:${i % 1_000}`, `${i}.${'0'.repeat(600)}`, { before: { token_id: 'eth:7' } }));
+  const events = Array.from({ length: 2_000 }, (_, i) =>
+    price(`eth:${i % 1_000}`, `${i}.${'0'.repeat(600)}`, { before: { token_id: 'eth:7' } }),
+  );
   /** Row n was written by event 1001 + n, and the cache is as of 1900 though it holds newer rows. */
   const rows = events.slice(1_000).map(({ data }, i) => ({ seq: 1_001 + i, event: data }));
 

@@ -31,7 +31,7 @@ describe('event schema: what an event of the log looks like', () => {
       v,
       id,
       type: 'schema',
-      table,
+      relation: table,
       columns: [{ name: 'price', type: 'numeric', key: false }],
       tx: { xid: 1, idx: 0 },
       at,

@@ -33,7 +33,7 @@ export class MemoryLog implements EventLog {
 
   async *read(from: Seq, { signal, subjects }: ReadOptions = {}): AsyncGenerator<readonly LogEvent[], void, undefined> {
     this.reads.push(from);
-    for (let next = from; !signal?.aborted; ) {
+    for (let next = from; !signal?.aborted;) {
       if (next < this.#first) throw new OffsetExpired(next, this.#first);
       const events = this.#events.slice(next - 1, next - 1 + 500);
       if (events.length === 0) {
@@ -56,7 +56,11 @@ export class MemoryLog implements EventLog {
   }
 
   lastPerSubject(subject: string): Promise<readonly LogEvent[]> {
-    const last = new Map(this.#held().filter((event) => matchesSubject(event.subject, subject)).map((event) => [event.subject, event]));
+    const last = new Map(
+      this.#held()
+        .filter((event) => matchesSubject(event.subject, subject))
+        .map((event) => [event.subject, event]),
+    );
     return Promise.resolve([...last.values()].sort((a, b) => a.seq - b.seq));
   }
 
@@ -66,7 +70,13 @@ export class MemoryLog implements EventLog {
 
   bounds(): Promise<Bounds> {
     const held = this.#held();
-    return Promise.resolve({ first: this.#first, last: this.head, epoch: this.epoch, bytes: held.reduce((sum, { data }) => sum + data.length, 0), messages: held.length });
+    return Promise.resolve({
+      first: this.#first,
+      last: this.head,
+      epoch: this.epoch,
+      bytes: held.reduce((sum, { data }) => sum + data.length, 0),
+      messages: held.length,
+    });
   }
 
   #held(): readonly LogEvent[] {
@@ -77,5 +87,8 @@ export class MemoryLog implements EventLog {
 function matchesSubject(subject: string, pattern: string): boolean {
   const tokens = subject.split('.');
   const wanted = pattern.split('.');
-  return wanted.every((token, i) => token === '>' || token === '*' || token === tokens[i]) && (wanted.at(-1) === '>' || wanted.length === tokens.length);
+  return (
+    wanted.every((token, i) => token === '>' || token === '*' || token === tokens[i]) &&
+    (wanted.at(-1) === '>' || wanted.length === tokens.length)
+  );
 }

@@ -31,7 +31,13 @@ export class TestKeys implements KeyStore {
   lookups = 0;
 
   add(text: string, key: Partial<ApiKey> = {}): void {
-    this.#keys.set(createHash('sha256').update(text).digest('hex'), { keyId: `id-of-${text}`, owner: 'ann', scopes: ['read', 'alerts', 'admin'], expiresAt: undefined, ...key });
+    this.#keys.set(createHash('sha256').update(text).digest('hex'), {
+      keyId: `id-of-${text}`,
+      owner: 'ann',
+      scopes: ['read', 'alerts', 'admin'],
+      expiresAt: undefined,
+      ...key,
+    });
   }
 
   find(sha256Hex: string): Promise<ApiKey | undefined> {
@@ -83,7 +89,10 @@ export class TestClient {
       return Promise.resolve(had);
     }
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`no ${String(wanted)}; last: ${JSON.stringify(this.frames.slice(-3)).slice(0, 500)}`)), timeoutMs);
+      const timer = setTimeout(
+        () => reject(new Error(`no ${String(wanted)}; last: ${JSON.stringify(this.frames.slice(-3)).slice(0, 500)}`)),
+        timeoutMs,
+      );
       this.#waiters.push({ test, resolve: (frame) => (clearTimeout(timer), resolve(frame)) });
     });
   }
@@ -121,7 +130,10 @@ export interface Harness {
 }
 
 /** A gateway on a free port, on any log, with the DeFi catalogue and the key `secret`. */
-export async function startHarness<Log extends EventLog>(eventLog: Log, { env = {}, parts = {} }: { env?: Record<string, string>; parts?: Partial<GatewayParts> } = {}): Promise<Harness & { log: Log }> {
+export async function startHarness<Log extends EventLog>(
+  eventLog: Log,
+  { env = {}, parts = {} }: { env?: Record<string, string>; parts?: Partial<GatewayParts> } = {},
+): Promise<Harness & { log: Log }> {
   const config = readConfig({ HEADWATER_PORT: '0', HEADWATER_LIMIT_CONNECTS: '100000', HEADWATER_LIMIT_COMMANDS: '100000', ...env });
   const health = new Health();
   const keys = new TestKeys();
@@ -139,7 +151,9 @@ export async function startHarness<Log extends EventLog>(eventLog: Log, { env = 
   return { gateway, keys, health, log: eventLog, stop };
 }
 
-export function memoryHarness(options: { env?: Record<string, string>; parts?: Partial<GatewayParts>; events?: readonly NewEvent[] } = {}): Promise<Harness & { log: MemoryLog }> {
+export function memoryHarness(
+  options: { env?: Record<string, string>; parts?: Partial<GatewayParts>; events?: readonly NewEvent[] } = {},
+): Promise<Harness & { log: MemoryLog }> {
   const log = new MemoryLog();
   if (options.events) void log.append(options.events, 0);
   return startHarness(log, options);

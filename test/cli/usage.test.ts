@@ -1,0 +1,89 @@
+import { expect } from 'chai';
+import type { Command } from 'commander';
+import type { Cli } from '../../cli/cli.ts';
+import type { Output } from '../../cli/output.ts';
+import { createProgram } from '../../cli/program.ts';
+import { runCli } from './support/run-cli.ts';
+
+function capturing(): { cli: Cli; written: string[] } {
+  const written: string[] = [];
+  const colors = new Proxy({}, { get: () => String }) as Output['colors'];
+  const write = async (text: string): Promise<void> => void written.push(text);
+  const out: Output = { colors, terminal: false, columns: undefined, write, line: (text = '') => write(`${text}\n`) };
+  return { cli: { env: {}, out, err: out, ask: undefined, signal: new AbortController().signal }, written };
+}
+
+function everyCommand(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(everyCommand)];
+}
+
+describe('command line: usage', () => {
+  it('every verb has help with an example of itself', () => {
+    const { cli, written } = capturing();
+    const commands = everyCommand(createProgram(cli, '0'));
+    expect(commands.length).to.be.greaterThan(14);
+    for (const command of commands) {
+      written.length = 0;
+      command.outputHelp();
+      const path = command.parent?.parent ? `${command.parent.name()} ${command.name()}` : command.parent ? command.name() : '';
+      expect(written.join(''), path)
+        .to.include('Usage: headwater')
+        .and.match(new RegExp(`Examples:\n {2}headwater ${path}`));
+    }
+  });
+
+  it('--help is on stdout and exits 0, no verb at all is help on stderr and exits 2', async () => {
+    const [asked, bare] = await Promise.all([runCli(['tail', '--help']), runCli([])]);
+    expect(asked).to.include({ code: 0, stderr: '' });
+    expect(asked.stdout).to.match(/--from <seq>/);
+    expect(bare).to.include({ code: 2, stdout: '' });
+    expect(bare.stderr).to.match(/Usage: headwater/);
+  });
+
+  it('reports all faults at once, those of the environment too, and exits 2', async () => {
+    const { code, stdout, stderr } = await runCli(['tail', '--from', '0', '-n', 'x', '--jsno', '--tick'], {
+      HEADWATER_PROT: '1',
+      HEADWATER_DRAIN: 'soon',
+    });
+    expect({ code, stdout }).to.deep.equal({ code: 2, stdout: '' });
+    expect(stderr).to.include('6 errors');
+    expect(stderr)
+      .to.match(/--from must be a sequence number/)
+      .and.match(/--count must be a whole number/);
+    expect(stderr)
+      .to.match(/'--jsno'; did you mean --json\?/)
+      .and.match(/'--tick'; did you mean --ticks\?/);
+    expect(stderr)
+      .to.match(/HEADWATER_PROT is not a setting; did you mean HEADWATER_PORT\?/)
+      .and.match(/HEADWATER_DRAIN must be a duration/);
+    expect(stderr).to.match(/next: `headwater tail --help`/);
+  });
+
+  it('suggests a verb, also of a group', async () => {
+    const [verb, sub] = await Promise.all([runCli(['stauts']), runCli(['keys', 'lst'])]);
+    expect(verb.code).to.equal(2);
+    expect(verb.stderr).to.match(/unknown command 'stauts'; did you mean status\?/);
+    expect(sub.code).to.equal(2);
+    expect(sub.stderr).to.match(/did you mean list\?/);
+  });
+
+  it('says what to do when nothing is running', async () => {
+    const { code, stderr } = await runCli(['status']);
+    expect(code).to.equal(2);
+    expect(stderr)
+      .to.match(/nothing is running in \/nonexistent/)
+      .and.match(/npm start.*DATABASE_URL, NATS_URL, REDIS_URL/);
+  });
+
+  it('refuses with 3 what has to be confirmed and cannot be', async () => {
+    const { code, stderr } = await runCli(['resnapshot']);
+    expect(code).to.equal(3);
+    expect(stderr).to.match(/--yes/);
+  });
+
+  it('has no colour codes in a pipe', async () => {
+    const { stdout, stderr } = await runCli(['config'], { HEADWATER_PORT: 'x' });
+    // eslint-disable-next-line no-control-regex
+    expect(stdout + stderr).to.not.match(/\u001b/);
+  });
+});
