@@ -4,8 +4,8 @@ import type { Logger } from '../pipeline/runtime/logging.ts';
 
 /** What `headwater backfill` was asked for. */
 export interface BackfillRequest {
-  /** `<schema>.<table>`, or every captured table. */
-  readonly table: string | 'all';
+  /** `<schema>.<table>`; undefined: every captured table. */
+  readonly table: string | undefined;
   /** An SQL condition on the rows. */
   readonly where: string | undefined;
   /** The log has a gap that this is to mend: a new epoch. */

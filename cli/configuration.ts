@@ -61,9 +61,9 @@ export function configurationMarkdown(): string {
 }
 
 /** A value as it is written in the environment. */
-function written(label: string, value: unknown): string {
-  if (value === undefined || value === null) return '';
-  if (Array.isArray(value)) return value.join(',');
+function written(label: string, value: string | number | boolean | readonly string[] | undefined): string {
+  if (value === undefined) return '';
+  if (typeof value === 'object') return value.join(',');
   if (label === 'duration')
     return inUnits(Number(value), [
       ['d', 86_400_000],

@@ -31,7 +31,7 @@ export function eventLine({ seq, subject, data }: LogEvent, output: Output): str
 function parse(text: string): ShownEvent | undefined {
   try {
     const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null ? (value as ShownEvent) : undefined;
+    return typeof value === 'object' && value !== null ? value : undefined;
   } catch {
     return undefined;
   }

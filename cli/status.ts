@@ -72,26 +72,27 @@ export async function slotStatus(pool: PgPool, slot: string): Promise<SlotStatus
   );
 }
 
-/** Every processor that has stored an offset in Redis. */
-export async function processorStatus(redis: RedisClient, log: EventLog, bounds: Bounds): Promise<ProcessorStatus[]> {
+/** A processor's offset as it is stored. */
+export type StoredOffset = Pick<ProcessorStatus, 'name' | 'seq' | 'epoch'>;
+
+/** Every processor that has stored an offset in Redis. Ask before the log's bounds: asked after them, an offset may be beyond. */
+export async function storedOffsets(redis: RedisClient): Promise<StoredOffset[]> {
   const prefix = new RedisKeys().offset('');
-  const names: string[] = [];
+  const names = new Set<string>();
   for await (const keys of redis.scanStream({ match: `${prefix}*`, count: 1_000 }) as AsyncIterable<string[]>)
-    names.push(...keys.map((key) => key.slice(prefix.length)));
+    for (const key of keys) names.add(key.slice(prefix.length));
   return Promise.all(
-    [...new Set(names)].sort().map(async (name) => {
+    [...names].sort().map(async (name) => {
       const [seq, epoch] = await redis.hmget(new RedisKeys().offset(name), 'seq', 'epoch');
-      const at = Number(seq ?? 0);
-      const next = at < bounds.last ? await log.get(Math.max(at + 1, bounds.first)) : undefined;
-      return {
-        name,
-        seq: at,
-        epoch: epoch ?? '',
-        lagEvents: Math.max(0, bounds.last - at),
-        lagSeconds: ageSeconds(next && commitTime(next.data)),
-      };
+      return { name, seq: Number(seq ?? 0), epoch: epoch ?? '' };
     }),
   );
+}
+
+/** How far behind the log's end an offset is. */
+export async function lagOf(offset: StoredOffset, log: EventLog, bounds: Bounds): Promise<ProcessorStatus> {
+  const next = offset.seq < bounds.last ? await log.get(Math.max(offset.seq + 1, bounds.first)) : undefined;
+  return { ...offset, lagEvents: Math.max(0, bounds.last - offset.seq), lagSeconds: ageSeconds(next && commitTime(next.data)) };
 }
 
 /** What is wrong, each with what to do about it. Only of parts that are there: the others have a problem of their own. */

@@ -1,6 +1,6 @@
 import { Command, type CommanderError } from 'commander';
 import { readConfig } from '../pipeline/runtime/config.ts';
-import { HeadwaterError, messageOf, usage } from '../pipeline/runtime/errors.ts';
+import { type HeadwaterError, messageOf, usage } from '../pipeline/runtime/errors.ts';
 import { settings } from '../pipeline/runtime/settings.ts';
 import { suggestion } from '../schemas/nearest.ts';
 import type { Cli } from './cli.ts';

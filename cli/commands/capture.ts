@@ -38,7 +38,7 @@ export function backfillCommand(cli: Cli): Command {
       if (options.where !== undefined && options.all) faults.push('--where belongs to one table, not to --all');
       if (options.acceptGap && !options.all) faults.push('--accept-gap needs --all: a gap concerns every table');
       if (faults.length > 0) throw usage('bad_arguments', faults.join('\n'), '`headwater backfill --help` shows what it takes');
-      const name = table === undefined ? 'all' : table.includes('.') ? table : `public.${table}`;
+      const name = table === undefined || table.includes('.') ? table : `public.${table}`;
       await act(cli, options.data, (context) =>
         backfill({ table: name, where: options.where, acceptGap: options.acceptGap === true }, context),
       );

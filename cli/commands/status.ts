@@ -8,7 +8,7 @@ import { silentLogger } from '../../pipeline/runtime/logging.ts';
 import { configOf, type Cli } from '../cli.ts';
 import { locate, unreachable, withNats, withPostgres, type Located } from '../connections.ts';
 import { Ended } from '../failure.ts';
-import { logStatus, problemsOf, processorStatus, slotStatus, type Status } from '../status.ts';
+import { lagOf, logStatus, problemsOf, slotStatus, storedOffsets, type Status } from '../status.ts';
 import { statusText } from '../status-text.ts';
 import { verb } from '../verb.ts';
 
@@ -87,8 +87,9 @@ async function ofNats(
   const events = await attempt(() => JetStreamLog.open(connection, config, silentLogger()));
   if (!events) return { log: undefined, processors: undefined, deadLetters };
   try {
+    const offsets = await attempt(() => ofRedis(config, storedOffsets));
     const log = await attempt(() => logStatus(events));
-    const processors = log && (await attempt(() => ofRedis(config, async (redis) => processorStatus(redis, events, log))));
+    const processors = log && offsets && (await attempt(() => Promise.all(offsets.map((offset) => lagOf(offset, events, log)))));
     return { log, processors, deadLetters };
   } finally {
     events.close();

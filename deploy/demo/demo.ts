@@ -35,7 +35,7 @@ export async function startDemo({ url, rate, log, signal }: DemoOptions): Promis
       `demo market ${start.seeded ? 'opened' : 'goes on'}: ${start.world.tokens.length} tokens, ${rate} rows/s`,
     );
     const market = new Market({ ...start, random, now: Date.now() });
-    const done = trade(pool, market, rate, ending, log).finally(() => pool.end());
+    const done = tradeAndClose(pool, market, rate, ending, log);
     // Whoever waits for `done` hears of a fault; nobody has to wait for it.
     done.catch(() => undefined);
     return {
@@ -49,6 +49,14 @@ export async function startDemo({ url, rate, log, signal }: DemoOptions): Promis
   } catch (error) {
     await pool.end();
     throw error;
+  }
+}
+
+async function tradeAndClose(pool: PgPool, market: Market, rate: number, signal: AbortSignal, log: Logger): Promise<void> {
+  try {
+    await trade(pool, market, rate, signal, log);
+  } finally {
+    await pool.end();
   }
 }
 

@@ -14,8 +14,8 @@ const meanCrash = 0.06;
  */
 export class MarketLevel {
   value = 0;
-  /** How much it fell lately (logarithm): what liquidations come from. */
-  fear = 0;
+  /** Where it was lately: it follows `value` within half a minute. */
+  #lately = 0;
   readonly #random: Random;
   #at: number;
   #crash = { until: 0, fallPerSecond: 0 };
@@ -23,6 +23,11 @@ export class MarketLevel {
   constructor(random: Random, now: number) {
     this.#random = random;
     this.#at = now;
+  }
+
+  /** How far below its recent course it is (logarithm): what liquidations come from. */
+  get fear(): number {
+    return Math.max(0, this.#lately - this.value);
   }
 
   /** Moves on to `now`, in ms. A pause counts as a minute at most. */
@@ -37,12 +42,12 @@ export class MarketLevel {
     const climb = (meanCrash / secondsBetweenCrashes) * seconds;
     const move = wander + climb - crash - back;
     this.value += move;
-    this.fear = this.fear * Math.exp(-seconds / 20) + Math.max(0, -move);
+    this.#lately += (this.value - this.#lately) * (1 - Math.exp(-seconds / 30));
   }
 
   /** A fall of 3 to 9 percent within 15 to 40 seconds from now. */
   startCrash(now: number): void {
     const seconds = this.#random.int(15, 40);
-    this.#crash = { until: now + seconds * 1_000, fallPerSecond: meanCrash * (0.5 + this.#random.next()) / seconds };
+    this.#crash = { until: now + seconds * 1_000, fallPerSecond: (meanCrash * (0.5 + this.#random.next())) / seconds };
   }
 }

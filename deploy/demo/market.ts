@@ -47,7 +47,7 @@ export class Market {
     const due = this.#governance.due(now);
     if (due.length > 0) return due;
     const { fear } = this.level;
-    if (this.#random.next() < (fear > 0.006 ? Math.min(0.25, fear * 6) : 0.002)) return this.#liquidation(now);
+    if (this.#random.next() < (fear > 0.01 ? Math.min(0.25, fear * 8) : 0.002)) return this.#liquidation(now);
     return this.#usual(now, this.#size(scale));
   }
 

@@ -1,4 +1,4 @@
-import type { KV } from '../clients/nats.ts';
+import type { KV, KvEntry } from '../clients/nats.ts';
 import type { Seq } from '../log/event-log.ts';
 import { formatId, parseId, type Position } from '../source/position.ts';
 
@@ -20,6 +20,8 @@ export interface CopyState {
   readonly error?: string | undefined;
 }
 
+type TextKey = 'epoch' | 'system_identifier' | 'timeline' | 'epoch_start' | 'reset';
+
 /**
  * The log's own record beside it, in a key-value bucket without limits: which database it is the history of, and the last
  * position that was confirmed to it (a trimmed log may be empty, its last event is then not there to ask).
@@ -31,12 +33,12 @@ export class LogRecord {
     this.#bucket = bucket;
   }
 
-  async get(key: 'epoch' | 'system_identifier' | 'timeline' | 'epoch_start'): Promise<string | undefined> {
+  async get(key: TextKey): Promise<string | undefined> {
     const entry = await this.#bucket.get(key);
     return entry?.operation === 'PUT' ? entry.string() : undefined;
   }
 
-  async put(key: 'epoch' | 'system_identifier' | 'timeline' | 'epoch_start', value: string): Promise<void> {
+  async put(key: TextKey, value: string): Promise<void> {
     await this.#bucket.put(key, value);
   }
 
@@ -51,8 +53,8 @@ export class LogRecord {
     await this.#bucket.put('position', JSON.stringify({ seq, id: formatId(position) }));
   }
 
-  async forgetPosition(): Promise<void> {
-    await this.#bucket.delete('position');
+  async forget(key: TextKey | 'position'): Promise<void> {
+    await this.#bucket.delete(key);
   }
 
   async copies(): Promise<Map<string, CopyState>> {
@@ -83,12 +85,27 @@ export class LogRecord {
 
   /** Calls `listener` when a backfill is asked for, until the signal fires. */
   async onRequest(listener: (state: CopyState) => void, signal: AbortSignal): Promise<void> {
-    const watch = await this.#bucket.watch({ key: 'table.*' });
-    signal.addEventListener('abort', () => watch.stop(), { once: true });
-    for await (const entry of watch) {
-      if (entry.operation !== 'PUT') continue;
+    await this.#watch('table.*', signal, (entry) => {
       const state = entry.json<CopyState>();
       if (state.state === 'pending') listener(state);
+    });
+  }
+
+  /** Resolves when a reset is asked for, or the signal fires. */
+  async resetAsked(signal: AbortSignal): Promise<void> {
+    const found = new AbortController();
+    await this.#watch('reset', AbortSignal.any([signal, found.signal]), () => found.abort());
+  }
+
+  async #watch(key: string, signal: AbortSignal, each: (entry: KvEntry) => void): Promise<void> {
+    const watch = await this.#bucket.watch({ key });
+    const stop = (): void => watch.stop();
+    signal.addEventListener('abort', stop, { once: true });
+    if (signal.aborted) stop();
+    try {
+      for await (const entry of watch) if (entry.operation === 'PUT') each(entry);
+    } finally {
+      signal.removeEventListener('abort', stop);
     }
   }
 }

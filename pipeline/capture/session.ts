@@ -4,6 +4,7 @@ import { connectPostgres, stableText, type PgClient } from '../clients/postgres.
 import type { JetStreamLog } from '../log/jetstream-log.ts';
 import { headerBytes } from '../log/publisher.ts';
 import type { RoleContext } from '../runtime/lifecycle.ts';
+import { formatLsn } from '../source/position.ts';
 import { connectReplication } from '../source/replication-stream.ts';
 import { PostgresSource } from '../source/postgres-source.ts';
 import { Backfill } from './backfill.ts';
@@ -13,6 +14,7 @@ import { ChangeTracker } from './change-tracker.ts';
 import { Clock } from './clock.ts';
 import { requireFitDatabase } from './database.ts';
 import type { LogRecord } from './log-record.ts';
+import { resetHistory, type Reset } from './reset.ts';
 import { LogWriter } from './log-writer.ts';
 import type { CaptureMetrics } from './metrics.ts';
 import { Snapshot } from './snapshot.ts';
@@ -67,6 +69,7 @@ async function stream(options: SessionOptions, control: PgClient, signal: AbortS
     if (!options.named.has(name)) log.warn(`${name} is left out: ${reason}`);
     options.named.add(name);
   }
+  const reset = await takeReset(options, control);
   const publications = publicationNames(config.publication);
   const replication = await connectReplication(config.databaseUrl!, 'headwater capture', log);
   let start: Start;
@@ -80,13 +83,26 @@ async function stream(options: SessionOptions, control: PgClient, signal: AbortS
       start = { ...start, end: { seq: start.end.seq, position: { lsn: first.consistentPoint - 1n, index: 0 } } };
     }
     const session = new Streaming(options, control, start, signal);
-    await session.prepare(selection.tables);
-    await session.run(first, selection.tables, async () => {
+    const copy = reset === 'accept_gap' ? 'backfill' : options.snapshot ? 'snapshot' : 'none';
+    await session.prepare(selection.tables, copy);
+    await session.run(copy, first, selection.tables, async () => {
       await replication.end();
     });
   } finally {
     await replication.end().catch(() => undefined);
   }
+}
+
+/** How the rows that are there at a first start reach the log. */
+type FirstCopy = 'snapshot' | 'backfill' | 'none';
+
+/** Carries out what an operator has asked for. The request goes last, so that a crash in between repeats it. */
+async function takeReset({ context, eventLog, record }: SessionOptions, control: PgClient): Promise<Reset | undefined> {
+  const reset = (await record.get('reset')) as Reset | undefined;
+  if (reset === undefined) return undefined;
+  await resetHistory(reset, { control, slot: context.config.slot, eventLog, record, log: context.log });
+  await record.forget('reset');
+  return reset;
 }
 
 function inSnapshot(tables: readonly CapturedTable[], max: number): readonly CapturedTable[] {
@@ -122,23 +138,23 @@ class Streaming {
     });
   }
 
-  async prepare(tables: readonly CapturedTable[]): Promise<void> {
-    const { context, eventLog, record, snapshot } = this.#options;
+  async prepare(tables: readonly CapturedTable[], copy: FirstCopy): Promise<void> {
+    const { context, eventLog, record } = this.#options;
     const { decision, epochStart } = this.#start;
     this.#schemas = await loggedSchemas(eventLog, context.config.subject, epochStart);
     const { rows } = await this.#control.query<{ snapshot: string }>('SELECT pg_current_snapshot()::text AS snapshot');
     this.#unknownBefore = new Visibility(rows[0]!.snapshot).inProgress;
     const pending = await notePendingCopies(record, tables, decision.start === 'stream' && decision.copyAll);
-    if (decision.start === 'first' && !snapshot) for (const table of tables) await record.putCopy({ table: table.name, oid: table.oid, state: 'done', rows: 0 });
+    if (decision.start === 'first' && copy === 'none') for (const table of tables) await record.putCopy({ table: table.name, oid: table.oid, state: 'done', rows: 0 });
     if (decision.start === 'stream' && pending.length > 0) context.log.info({ tables: pending }, 'new tables: their rows are copied by backfill');
   }
 
-  async run(first: { consistentPoint: bigint; snapshot: string } | undefined, tables: readonly CapturedTable[], releaseSnapshot: () => Promise<void>): Promise<void> {
+  async run(copy: FirstCopy, first: { consistentPoint: bigint; snapshot: string } | undefined, tables: readonly CapturedTable[], releaseSnapshot: () => Promise<void>): Promise<void> {
     const writing = this.#out.run();
     const stop = (): void => this.#out.stop();
     this.#signal.addEventListener('abort', stop, { once: true });
     try {
-      await Promise.race([writing, this.#copyThenStream(first, tables, releaseSnapshot)]);
+      await Promise.race([writing, this.#copyThenStream(copy, first, tables, releaseSnapshot)]);
     } finally {
       this.#signal.removeEventListener('abort', stop);
       this.#out.stop();
@@ -146,13 +162,14 @@ class Streaming {
     }
   }
 
-  async #copyThenStream(first: { consistentPoint: bigint; snapshot: string } | undefined, tables: readonly CapturedTable[], releaseSnapshot: () => Promise<void>): Promise<void> {
-    const { context, catalog, record, snapshot } = this.#options;
+  async #copyThenStream(how: FirstCopy, first: { consistentPoint: bigint; snapshot: string } | undefined, tables: readonly CapturedTable[], releaseSnapshot: () => Promise<void>): Promise<void> {
+    const { context, catalog, record } = this.#options;
     const { config, log } = context;
-    if (first && snapshot) {
+    if (first && how === 'snapshot') {
       const copy = new Snapshot(first.consistentPoint, { url: config.databaseUrl!, catalog, subject: config.subject, eventLimit: this.#eventLimit, log, record, out: this.#out, schemas: this.#schemas, signal: this.#signal });
       await copy.copy(first.snapshot, inSnapshot(tables, config.snapshotMax));
     }
+    if (first && how === 'backfill') this.#markGap(first.consistentPoint);
     await releaseSnapshot();
     const source = new PostgresSource({
       url: config.databaseUrl!,
@@ -166,8 +183,15 @@ class Streaming {
       schemas: this.#schemas,
     });
     const clock = new Clock({ control: this.#control, config, source, out: this.#out, record, tracker: this.#tracker, metrics: this.#options.metrics, slot: config.slot });
-    await Promise.race([this.#read(source, first), clock.run(this.#signal), this.#backfill(clock)]);
+    await Promise.race([this.#read(source, first), clock.run(this.#signal), this.#backfill(clock), record.resetAsked(this.#signal)]);
     await clock.confirm();
+  }
+
+  #markGap(consistentPoint: bigint): void {
+    const { config } = this.#options.context;
+    const note = 'changes before this may be missing; every table is copied again by backfill';
+    const data = { from: formatLsn(consistentPoint), note };
+    this.#out.add({ due: () => true, run: () => this.#out.writeBetween([`${config.subject}._mark.gap`], (encoder, index) => encoder.mark(index, 'gap', data)) });
   }
 
   async #read(source: PostgresSource, first: { consistentPoint: bigint } | undefined): Promise<void> {

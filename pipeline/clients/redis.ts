@@ -47,7 +47,11 @@ export function openRedis(url: string, log: Logger, options: RedisOptions = {}):
  * Connects, waiting for as long as it takes, and checks that the server can hold state.
  * @throws HeadwaterError `redis_unauthorized` (usage), `redis_too_old` or `redis_evicts` (refused); the signal's reason when it fires first
  */
-export async function connectRedis(url: string, log: Logger, options: RedisOptions & { readonly signal?: AbortSignal } = {}): Promise<RedisClient> {
+export async function connectRedis(
+  url: string,
+  log: Logger,
+  options: RedisOptions & { readonly signal?: AbortSignal } = {},
+): Promise<RedisClient> {
   const signal = options.signal ?? new AbortController().signal;
   const client = openRedis(url, log, options);
   try {
@@ -84,7 +88,11 @@ function untilReady(client: RedisClient, url: string, signal: AbortSignal): Prom
     const onError = (error: unknown): void => {
       const message = messageOf(error);
       if (!/WRONGPASS|NOAUTH|NOPERM|invalid password/.test(message)) return;
-      const cause = usage('redis_unauthorized', `Redis at ${withoutSecrets(url)} refuses the user or password: ${message}`, 'correct REDIS_URL: redis://user:password@host:port');
+      const cause = usage(
+        'redis_unauthorized',
+        `Redis at ${withoutSecrets(url)} refuses the user or password: ${message}`,
+        'correct REDIS_URL: redis://user:password@host:port',
+      );
       settle(() => reject(cause));
     };
     signal.addEventListener('abort', onAbort, { once: true });
@@ -103,7 +111,11 @@ function parseInfo(text: string): ReadonlyMap<string, string> {
 function requireFit(server: ReadonlyMap<string, string>, memory: ReadonlyMap<string, string>, where: string): void {
   const version = server.get('redis_version') ?? '0';
   if (!(Number.parseInt(version, 10) >= oldestMajor))
-    throw refused('redis_too_old', `Redis at ${where} is version ${version}; ${oldestMajor}.0 or newer is needed`, 'upgrade it, or unset REDIS_URL to use a local one');
+    throw refused(
+      'redis_too_old',
+      `Redis at ${where} is version ${version}; ${oldestMajor}.0 or newer is needed`,
+      'upgrade it, or unset REDIS_URL to use a local one',
+    );
   const policy = memory.get('maxmemory_policy') ?? 'noeviction';
   if (Number(memory.get('maxmemory') ?? 0) > 0 && policy !== 'noeviction')
     throw refused(

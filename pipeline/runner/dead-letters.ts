@@ -28,7 +28,9 @@ export function encodeLetter(letter: DeadLetter, maxBytes = Infinity): Uint8Arra
   const { event, reason, ...head } = letter;
   const start = JSON.stringify({ ...head, reason: reason.slice(0, 2_000) }).slice(0, -1);
   const text = Buffer.from(event.buffer, event.byteOffset, event.byteLength);
-  const body = isJson(text) ? Buffer.concat([Buffer.from(`${start},"event":`), text, Buffer.from('}')]) : Buffer.from(`${start},"event":"${text.toString('base64')}","encoding":"base64"}`);
+  const body = isJson(text)
+    ? Buffer.concat([Buffer.from(`${start},"event":`), text, Buffer.from('}')])
+    : Buffer.from(`${start},"event":"${text.toString('base64')}","encoding":"base64"}`);
   return body.length <= maxBytes ? body : Buffer.from(`${start},"event":null,"omitted":true}`);
 }
 

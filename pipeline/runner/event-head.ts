@@ -23,7 +23,7 @@ export function microsOf({ data }: LogEvent): number | undefined {
 }
 
 /** `2026-11-22T12:00:00.123456Z` in microseconds since 1970, exact until the year 2255. */
-export function parseMicros(text: string): number | undefined {
+function parseMicros(text: string): number | undefined {
   const match = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?Z$/.exec(text);
   if (!match) return undefined;
   const ms = Date.parse(`${match[1]}Z`);

@@ -69,7 +69,12 @@ export class JetStreamDeadLetters implements DeadLetters {
     head.set('Nats-Expected-Stream', this.#settings.stream);
     const answer = await this.#connection.request(`${this.#settings.subject}.${processor}`, data, { headers: head, timeout: 10_000 });
     const ack = answer.json<PubAck>();
-    if (ack.error || ack.seq === undefined) throw new HeadwaterError('dead_letter_refused', `the dead letter was not stored: ${ack.error?.description ?? 'no sequence in the answer'}`, { reaction: 'retry' });
+    if (ack.error || ack.seq === undefined)
+      throw new HeadwaterError(
+        'dead_letter_refused',
+        `the dead letter was not stored: ${ack.error?.description ?? 'no sequence in the answer'}`,
+        { reaction: 'retry' },
+      );
     return ack;
   }
 

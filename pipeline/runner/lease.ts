@@ -21,7 +21,7 @@ export class Lease {
 
   /** Waits until this instance is the one to work. Rejects when the signal fires. */
   async take(signal: AbortSignal, onStandby: () => void): Promise<void> {
-    for (let said = false; ; ) {
+    for (let said = false; ;) {
       if (await untilItWorks('state store', () => this.#store.lease(this.#owner, this.#ttlMs), { signal, log: this.#log })) return;
       if (!said) onStandby();
       said = true;
@@ -45,6 +45,8 @@ export class Lease {
 
   /** Lets a standby take over at once. */
   async release(): Promise<void> {
-    await this.#store.release(this.#owner).catch((error: unknown) => this.#log.debug({ error: messageOf(error) }, 'the lease could not be released; it lapses by itself'));
+    await this.#store
+      .release(this.#owner)
+      .catch((error: unknown) => this.#log.debug({ error: messageOf(error) }, 'the lease could not be released; it lapses by itself'));
   }
 }

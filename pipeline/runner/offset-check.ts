@@ -10,9 +10,17 @@ import type { Offset } from './state-store.ts';
 export function requireContinuity(processor: string, offset: Offset, bounds: Bounds): void {
   const rebuild = `\`headwater rebuild ${processor}\` makes its state anew from the log`;
   if (offset.epoch !== bounds.epoch)
-    throw refused('epoch_changed', `${processor} has folded the log's epoch ${offset.epoch} up to ${offset.seq}, but the log's epoch is ${bounds.epoch} now`, rebuild);
+    throw refused(
+      'epoch_changed',
+      `${processor} has folded the log's epoch ${offset.epoch} up to ${offset.seq}, but the log's epoch is ${bounds.epoch} now`,
+      rebuild,
+    );
   if (offset.seq > bounds.last)
-    throw refused('log_regressed', `${processor} has folded the log up to ${offset.seq}, but the log ends at ${bounds.last}: it has lost events, or is another log`, rebuild);
+    throw refused(
+      'log_regressed',
+      `${processor} has folded the log up to ${offset.seq}, but the log ends at ${bounds.last}: it has lost events, or is another log`,
+      rebuild,
+    );
   if (offset.seq + 1 < bounds.first) throw new OffsetExpired(offset.seq + 1, bounds.first);
 }
 

@@ -55,7 +55,11 @@ export class RedisStateStore<Effects> implements StateStore<Effects> {
 
   async commit(effects: Effects, expected: Offset | undefined, next: Offset): Promise<CommitOutcome> {
     const guard = [expected?.seq ?? '', expected?.epoch ?? '', next.seq, next.epoch];
-    const answer = await this.#commit.run(this.#client, [this.#keys.offset(this.#processor)], [this.#keys.prefix, ...guard, ...this.#effects.encode(effects)]);
+    const answer = await this.#commit.run(
+      this.#client,
+      [this.#keys.offset(this.#processor)],
+      [this.#keys.prefix, ...guard, ...this.#effects.encode(effects)],
+    );
     if (answer === 1) return 'committed';
     if (answer === 0) return 'lost';
     throw unexpectedAnswer('a commit', answer);
@@ -71,7 +75,7 @@ export class RedisStateStore<Effects> implements StateStore<Effects> {
 }
 
 /** The offset stored under a key, if there is one. */
-export async function readOffset(client: RedisClient, key: string): Promise<Offset | undefined> {
+async function readOffset(client: RedisClient, key: string): Promise<Offset | undefined> {
   const [seq, epoch] = await client.hmget(key, 'seq', 'epoch');
   return seq == null || epoch == null ? undefined : { seq: Number(seq), epoch };
 }

@@ -15,12 +15,36 @@ export interface RunnerMetrics {
 export function runnerMetrics(registry: Registry, processor: string): RunnerMetrics {
   const labelNames = ['processor'] as const;
   const shared = { registers: [registry], labelNames };
-  const events = once(registry, 'headwater_processor_events_total', (name) => new Counter({ name, help: 'Events folded by a processor', ...shared }));
-  const letters = once(registry, 'headwater_processor_dead_letters_total', (name) => new Counter({ name, help: 'Events a processor could not apply', ...shared }));
-  const commits = once(registry, 'headwater_processor_commit_seconds', (name) => new Histogram({ name, help: 'Time to commit effects and offset', buckets: latencyBuckets, ...shared }));
-  const lagEvents = once(registry, 'headwater_processor_lag_events', (name) => new Gauge({ name, help: 'Events in the log that a processor has not folded yet', ...shared }));
-  const lagSeconds = once(registry, 'headwater_processor_lag_seconds', (name) => new Gauge({ name, help: 'Age of the newest folded event while there are newer ones', ...shared }));
-  const working = once(registry, 'headwater_processor_working', (name) => new Gauge({ name, help: '1 while this instance works, 0 while it stands by', ...shared }));
+  const events = once(
+    registry,
+    'headwater_processor_events_total',
+    (name) => new Counter({ name, help: 'Events folded by a processor', ...shared }),
+  );
+  const letters = once(
+    registry,
+    'headwater_processor_dead_letters_total',
+    (name) => new Counter({ name, help: 'Events a processor could not apply', ...shared }),
+  );
+  const commits = once(
+    registry,
+    'headwater_processor_commit_seconds',
+    (name) => new Histogram({ name, help: 'Time to commit effects and offset', buckets: latencyBuckets, ...shared }),
+  );
+  const lagEvents = once(
+    registry,
+    'headwater_processor_lag_events',
+    (name) => new Gauge({ name, help: 'Events in the log that a processor has not folded yet', ...shared }),
+  );
+  const lagSeconds = once(
+    registry,
+    'headwater_processor_lag_seconds',
+    (name) => new Gauge({ name, help: 'Age of the newest folded event while there are newer ones', ...shared }),
+  );
+  const working = once(
+    registry,
+    'headwater_processor_working',
+    (name) => new Gauge({ name, help: '1 while this instance works, 0 while it stands by', ...shared }),
+  );
   return {
     events: (count) => events.inc({ processor }, count),
     committed: (seconds) => commits.observe({ processor }, seconds),

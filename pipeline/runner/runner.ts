@@ -77,7 +77,7 @@ class Runner<Effects> {
   async #run(): Promise<void> {
     const { signal } = this.#stopping;
     try {
-      for (let attempt = 0; !signal.aborted; ) {
+      for (let attempt = 0; !signal.aborted;) {
         attempt = (await this.#turn()) ? 0 : attempt + 1;
         if (attempt > 0) await pause(backoffMs(attempt), signal);
       }
@@ -109,7 +109,8 @@ class Runner<Effects> {
     this.#session.metrics.working(true);
     this.#context.health.report(name, true, 'working');
     try {
-      if ((await new Session(this.#session, signal).run()) === 'lost') this.#context.log.warn(`${name}: the stored offset is not the expected one, loading again`);
+      if ((await new Session(this.#session, signal).run()) === 'lost')
+        this.#context.log.warn(`${name}: the stored offset is not the expected one, loading again`);
       return true;
     } catch (error) {
       return await this.#judge(error, signal);
@@ -126,7 +127,10 @@ class Runner<Effects> {
       if (mendable.has(error.code) && (await this.#parts.mend?.(error))) return true;
       throw error;
     }
-    this.#context.log.warn({ error: messageOf(error) }, `${this.#parts.processor.name}: interrupted, starting again from the stored offset`);
+    this.#context.log.warn(
+      { error: messageOf(error) },
+      `${this.#parts.processor.name}: interrupted, starting again from the stored offset`,
+    );
     return false;
   }
 

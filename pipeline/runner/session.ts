@@ -40,7 +40,7 @@ export class Session<Effects> {
   readonly #signal: AbortSignal;
   /** Ends the reading alone. */
   readonly #reading = new AbortController();
-  #failure: unknown;
+  #failure: Error | undefined;
   /** Microseconds since 1970 up to which the log's own clock has been folded: the running maximum of `at`. */
   #logTime = 0;
 
@@ -65,7 +65,7 @@ export class Session<Effects> {
     try {
       await this.#fold(stored.seq + 1, commits);
       await commits.flush();
-      if (this.#failure !== undefined) throw this.#failure;
+      if (this.#failure) throw this.#failure;
       return 'stopped';
     } catch (error) {
       if (error instanceof ComparisonLost) return 'lost';
@@ -98,7 +98,8 @@ export class Session<Effects> {
       return stored;
     }
     const start = { seq: Math.max(0, bounds.first - 1), epoch: bounds.epoch };
-    if (start.seq > 0) this.#parts.log.warn(`${processor.name}: starts at sequence ${bounds.first}, since the log no longer holds what was before`);
+    if (start.seq > 0)
+      this.#parts.log.warn(`${processor.name}: starts at sequence ${bounds.first}, since the log no longer holds what was before`);
     const outcome = await this.#untilItWorks('state store', () => store.commit(processor.begin(), undefined, start));
     return outcome === 'committed' ? start : this.#load();
   }
@@ -126,7 +127,10 @@ export class Session<Effects> {
     const { deadLetters, metrics, log } = this.#parts;
     await this.#untilItWorks('dead letters', () => deadLetters.publish(letter));
     metrics.deadLetter();
-    log.warn({ seq: letter.seq, code: letter.code, reason: letter.reason }, `${letter.processor}: an event could not be applied and went to the dead letters`);
+    log.warn(
+      { seq: letter.seq, code: letter.code, reason: letter.reason },
+      `${letter.processor}: an event could not be applied and went to the dead letters`,
+    );
   }
 
   async #commit(effects: Effects, expected: Offset, next: Offset): Promise<void> {
@@ -136,7 +140,8 @@ export class Session<Effects> {
     if (outcome === 'lost') {
       const stored = await this.#untilItWorks('state store', () => store.offset());
       // An answer that got lost: the commit was made, and made once.
-      if (stored?.seq !== next.seq || stored.epoch !== next.epoch) throw new ComparisonLost(`expected ${expected.seq}, found ${stored?.seq ?? 'none'}`);
+      if (stored?.seq !== next.seq || stored.epoch !== next.epoch)
+        throw new ComparisonLost(`expected ${expected.seq}, found ${stored?.seq ?? 'none'}`);
     }
     metrics.committed((performance.now() - began) / 1_000);
     metrics.events(next.seq - expected.seq);
@@ -163,7 +168,7 @@ export class Session<Effects> {
     try {
       requireContinuity(this.#parts.processor.name, stored, { ...bounds, first: 1 });
     } catch (error) {
-      this.#failure ??= error;
+      this.#failure ??= error as Error;
       this.#reading.abort();
     }
   }

@@ -44,7 +44,7 @@ export function member(text: string, start: number, name: string): Range | undef
 }
 
 /** Just past the value at `at`; -1 when the text ends before it does. */
-export function endOfValue(text: string, at: number): number {
+function endOfValue(text: string, at: number): number {
   const first = text[at];
   if (first === '"') return endOfString(text, at);
   if (first === '{' || first === '[') return endOfContainer(text, at);
@@ -77,6 +77,7 @@ function endOfContainer(text: string, at: number): number {
 
 function skipSpace(text: string, at: number): number {
   let end = at;
-  for (let char = text.charCodeAt(end); char === 0x20 || char === 0x0a || char === 0x0d || char === 0x09; char = text.charCodeAt(end)) end++;
+  for (let char = text.charCodeAt(end); char === 0x20 || char === 0x0a || char === 0x0d || char === 0x09; char = text.charCodeAt(end))
+    end++;
   return end;
 }

@@ -88,10 +88,13 @@ export class RedisRows implements RowSource {
       signal?.throwIfAborted();
       const [next, keys] = await this.#client.sscan(cacheKeys.keys(prefix, table), cursor, 'COUNT', pageRows);
       cursor = next;
-      for (let done = 0; done < keys.length || cursor === '0'; ) {
+      for (let done = 0; done < keys.length || cursor === '0';) {
         const page = await this.#page(table, keys.slice(done, done + pageRows));
         if (!begun || page.epoch !== begun.epoch || page.seq < begun.seq)
-          throw new HeadwaterError('rows_interrupted', `the cache was emptied or begun anew while ${table} was read`, { reaction: 'retry', hint: 'read it again from the beginning' });
+          throw new HeadwaterError('rows_interrupted', `the cache was emptied or begun anew while ${table} was read`, {
+            reaction: 'retry',
+            hint: 'read it again from the beginning',
+          });
         if (page.rows.length > 0) yield page.rows;
         done += page.keys;
         if (done >= keys.length) break;
@@ -102,7 +105,11 @@ export class RedisRows implements RowSource {
 
   async #page(table: string, keys: readonly string[]): Promise<{ seq: Seq; epoch: string; keys: number; rows: readonly CachedRow[] }> {
     const { prefix } = this.#keys;
-    const answer = await pageScript.run(this.#client, [this.#offset, cacheKeys.truncated(prefix)], [encodeTable(table), cacheKeys.row(prefix, table, ''), ...keys]);
+    const answer = await pageScript.run(
+      this.#client,
+      [this.#offset, cacheKeys.truncated(prefix)],
+      [encodeTable(table), cacheKeys.row(prefix, table, ''), ...keys],
+    );
     const [seq, epoch, looked, ...found] = asBuffers(answer, 'a page of rows');
     return { seq: Number(seq), epoch: epoch?.toString() ?? '', keys: Number(looked), rows: pairs(found) };
   }

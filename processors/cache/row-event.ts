@@ -32,12 +32,12 @@ export function rowNames(data: Uint8Array, mayMove: boolean): RowNames {
  */
 function plainKey(bytes: Buffer): string | undefined {
   const start = bytes.indexOf(openBrace, 1);
-  if (start < 7 || bytes.toString("latin1", start - 7, start) !== ',"key":') return undefined;
+  if (start < 7 || bytes.toString('latin1', start - 7, start) !== ',"key":') return undefined;
   const end = bytes.indexOf(closeBrace, start);
-  const text = end < 0 ? '\\' : bytes.toString("utf8", start, end);
+  const text = end < 0 ? '\\' : bytes.toString('utf8', start, end);
   if (text.includes('\\')) return undefined;
   const values: string[] = [];
-  for (let at = 1; at < text.length; ) {
+  for (let at = 1; at < text.length;) {
     const value = text.indexOf('":', at) + 2;
     if (value < 4) return undefined;
     const isText = text[value] === '"';
@@ -68,7 +68,8 @@ function keyColumns(view: string): readonly Member[] | undefined {
   });
   if (!key && whole) return undefined;
   const columns: Member[] = [];
-  if (!key || !eachMember(view, key.start, (column) => columns.push(column) > 0) || columns.length === 0) throw new HeadwaterError('bad_event', 'the bytes are not an event of a row');
+  if (!key || !eachMember(view, key.start, (column) => columns.push(column) > 0) || columns.length === 0)
+    throw new HeadwaterError('bad_event', 'the bytes are not an event of a row');
   return columns;
 }
 

@@ -43,36 +43,48 @@ export function rowsRoutes(parts: RowsParts): Routes {
   };
 }
 
-async function answer(rows: Rows, { catalog, log }: RowsParts, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+async function answer(rows: Rows, { catalog, log }: RowsParts, request: FastifyRequest, reply: FastifyReply): Promise<void> {
   const asked = parsePath(request.raw.url ?? '');
-  if (!asked) return reply.code(400).send(errorBody('bad_request', `the path is ${path}<schema>.<table>/<key>, the key's values percent-encoded and joined by ":"`, 'key'));
-  const { table, key } = asked;
-  const dot = table.indexOf('.');
-  const entry = entryFor(catalog, table.slice(0, dot), table.slice(dot + 1));
-  if (entry.channel === undefined || !isCaptured(catalog, table.slice(0, dot), table.slice(dot + 1))) return reply.code(404).send(errorBody('not_found', `there is no table ${table}`));
-  if (!mayRead(request.principal, entry.channel)) return reply.code(403).send(errorBody('forbidden', `this key may not read the channel ${entry.channel}`));
+  if (!asked) {
+    const message = `the path is ${path}<schema>.<table>/<key>, the key's values percent-encoded and joined by ":"`;
+    return refuse(reply, 400, 'bad_request', message, 'key');
+  }
+  const { schema, table, key } = asked;
+  const name = `${schema}.${table}`;
+  const entry = entryFor(catalog, schema, table);
+  if (entry.channel === undefined || !isCaptured(catalog, schema, table))
+    return refuse(reply, 404, 'not_found', `there is no table ${name}`);
+  if (!mayRead(request.principal, entry.channel))
+    return refuse(reply, 403, 'forbidden', `this key may not read the channel ${entry.channel}`);
+  let found: Found | undefined;
   try {
-    const found = await rows.find(table, key);
-    if (!found || !owns(request.principal, entry, found.row)) return reply.code(404).send(errorBody('not_found', `there is no such row in ${table}`));
-    return reply.code(200).header('content-type', 'application/json; charset=utf-8').send(toJson(found));
+    found = await rows.find(name, key);
   } catch (error) {
     const code = error instanceof HeadwaterError ? error.code : '';
-    if (code === 'bad_key') return reply.code(400).send(errorBody('bad_request', messageOf(error), 'key'));
-    if (code === 'unknown_table') return reply.code(404).send(errorBody('not_found', `there is no table ${table}`));
-    log.warn({ error: messageOf(error), table }, 'a row could not be read');
-    return reply.code(503).header('retry-after', '1').send(errorBody('unavailable', 'neither the cache nor the database could be asked, try again'));
+    if (code === 'bad_key') return refuse(reply, 400, 'bad_request', messageOf(error), 'key');
+    if (code === 'unknown_table') return refuse(reply, 404, 'not_found', `there is no table ${name}`);
+    log.warn({ error: messageOf(error), table: name }, 'a row could not be read');
+    void reply.header('retry-after', '1');
+    return refuse(reply, 503, 'unavailable', 'neither the cache nor the database could be asked, try again');
   }
+  if (!found || !owns(request.principal, entry, found.row)) return refuse(reply, 404, 'not_found', `there is no such row in ${name}`);
+  await reply.code(200).header('content-type', 'application/json; charset=utf-8').send(toJson(found));
 }
 
-/** Table and encoded key of a request's path, the key in its canonical form. */
-function parsePath(url: string): { readonly table: string; readonly key: readonly string[] } | undefined {
-  const rest = url.split('?', 1)[0]!.slice(path.length);
-  const slash = rest.indexOf('/');
-  const key = decodeRowKey(rest.slice(slash + 1));
-  const [table] = decodeRowKey(rest.slice(0, Math.max(0, slash)).replaceAll(':', '%3A')) ?? [];
-  if (!key || !table || rest.slice(slash + 1).includes('/') || !/^[^.]+\../su.test(table)) return undefined;
+async function refuse(reply: FastifyReply, status: number, code: string, message: string, field?: string): Promise<void> {
+  await reply.code(status).send(errorBody(code, message, field));
+}
+
+/** What a request's path names; undefined when it is not of that form. A dot belongs to the table's name rather than the schema's. */
+function parsePath(url: string): { readonly schema: string; readonly table: string; readonly key: readonly string[] } | undefined {
+  const [name, encodedKey, ...more] = url.split('?', 1)[0]!.slice(path.length).split('/');
+  // A colon may stand in a table's name as it is.
+  const [decoded] = decodeRowKey((name ?? '').replaceAll(':', '%3A')) ?? [];
+  const key = encodedKey === undefined ? undefined : decodeRowKey(encodedKey);
+  const [, schema, table] = /^([^.]+)\.(.+)$/su.exec(decoded ?? '') ?? [];
+  if (!key || schema === undefined || table === undefined || more.length > 0) return undefined;
   // NUL cannot be in any value of Postgres.
-  return [table, ...key].some((text) => text.includes('\0')) ? undefined : { table, key };
+  return [schema, table, ...key].some((text) => text.includes('\0')) ? undefined : { schema, table, key };
 }
 
 /** Alerts belong to someone: others are not told that they are there. */
@@ -81,7 +93,7 @@ function owns(principal: Principal, entry: TableEntry, row: string): boolean {
   if (entry.channel !== alertsChannel || principal.scopes.includes('admin')) return true;
   if (column === undefined) return false;
   const owner = (JSON.parse(row) as Readonly<Record<string, unknown>>)[column];
-  return owner !== undefined && owner !== null && String(owner as string | number) === principal.owner;
+  return (typeof owner === 'string' || typeof owner === 'number') && String(owner) === principal.owner;
 }
 
 function toJson({ row, seq, asOf, source }: Found): string {
@@ -101,7 +113,12 @@ class Rows {
     const name = 'headwater_rows_reads_total';
     this.#reads =
       (parts.metrics.getSingleMetric(name) as Counter<'result'> | undefined) ??
-      new Counter({ name, help: 'Rows asked for: hit (also a row known to be absent), partial, miss, or no answer of the cache', labelNames: ['result'], registers: [parts.metrics] });
+      new Counter({
+        name,
+        help: 'Rows asked for: hit (also a row known to be absent), partial, miss, or no answer of the cache',
+        labelNames: ['result'],
+        registers: [parts.metrics],
+      });
   }
 
   async find(table: string, key: readonly string[]): Promise<Found | undefined> {

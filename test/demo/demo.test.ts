@@ -2,9 +2,9 @@ import { expect } from 'chai';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startDemo } from '../../deploy/demo/demo.ts';
 import { migrate } from '../../deploy/migrate.ts';
-import { createPool, type PgPool } from '../../pipeline/clients/postgres.ts';
+import { connectPostgres, createPool, type PgPool } from '../../pipeline/clients/postgres.ts';
 import { silentLogger } from '../../pipeline/runtime/logging.ts';
-import { freshDatabase, type FreshDatabase } from '../support/servers.ts';
+import { freshDatabase, testServers, type FreshDatabase } from '../support/servers.ts';
 
 describe('the demo market on Postgres', function () {
   this.timeout(120_000);
@@ -56,18 +56,28 @@ describe('the demo market on Postgres', function () {
     expect(await value(`SELECT bool_and(token_id LIKE chain || ':%') AS value FROM public.prices`)).to.equal(true);
   });
 
-  it('survives the loss of its connection at any moment, and stops while it waits for the database', async () => {
+  it('survives the loss of its connection at any moment, and stops at once while the database is away', async () => {
     const demo = await startDemo({ url: database.url, rate: 500, log, signal });
+    const cut = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'headwater-demo' AND datname = current_database()`;
     for (let i = 0; i < 20; i++) {
-      await pool.query(
-        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'headwater-demo' AND datname = current_database()`,
-      );
+      await pool.query(cut);
       await sleep(20);
     }
-    const before = await value<Date>('SELECT max(updated_at) AS value FROM public.prices');
+    const updated = 'SELECT max(updated_at) AS value FROM public.prices';
+    const before = await value<Date>(updated);
     await sleep(3_000);
-    const after = await value<Date>('SELECT max(updated_at) AS value FROM public.prices');
-    await demo.stop();
-    expect(after!.getTime()).to.be.greaterThan(before!.getTime());
+    expect((await value<Date>(updated))!.getTime()).to.be.greaterThan(before!.getTime());
+    const administrator = await connectPostgres((await testServers()).databaseUrl, 'test', log);
+    try {
+      await administrator.query(`ALTER DATABASE "${database.name}" ALLOW_CONNECTIONS false`);
+      await pool.query(cut);
+      await sleep(500);
+      const from = performance.now();
+      await demo.stop();
+      expect(performance.now() - from).to.be.lessThan(2_000);
+    } finally {
+      await administrator.query(`ALTER DATABASE "${database.name}" ALLOW_CONNECTIONS true`);
+      await administrator.end();
+    }
   });
 });

@@ -15,7 +15,11 @@ import { tcpProxy } from '../support/tcp-proxy.ts';
 
 const lua = `for i = first, #ARGV do redis.call('RPUSH', prefix .. ':ledger', ARGV[i]) end`;
 const encode = (effects: number[]): number[] => effects;
-const ledger = { name: 'ledger', begin: (): number[] => [], apply: ({ seq }: { seq: number }, effects: number[]): void => void effects.push(seq) };
+const ledger = {
+  name: 'ledger',
+  begin: (): number[] => [],
+  apply: ({ seq }: { seq: number }, effects: number[]): void => void effects.push(seq),
+};
 const noLetters = { publish: () => Promise.reject(new Error('none expected')) };
 
 /** Every sequence from 1 on once, in order. */
@@ -52,16 +56,16 @@ describe('runner under kills', function () {
     const seqNow = async (): Promise<number> => Number((await redis.client.hget(redis.keys.offset('ledger'), 'seq')) ?? 0);
     const pidNow = async (): Promise<number> => Number((await redis.client.get(redis.keys.lease('ledger')))?.split(':').at(-2) ?? 0);
     let running: TestProgram[] = await Promise.all([start(), start()]);
-    let before_ = 0;
+    let reached = 0;
     for (let kill = 0; kill < kills; kill++) {
-      const goal = before_ + 200 + Math.floor(Math.random() * 3_000);
+      const goal = reached + 200 + Math.floor(Math.random() * 3_000);
       await until(async () => (await seqNow()) >= goal, 20_000, `sequence ${goal}`);
       const pid = await pidNow();
       const victim = running.find(({ child }) => child.pid === pid) ?? running[0]!;
       victim.child.kill('SIGKILL');
       await victim.ended;
-      before_ = await seqNow();
-      expect(before_, 'killed while it was working').to.be.lessThan(count);
+      reached = await seqNow();
+      expect(reached, 'killed while it was working').to.be.lessThan(count);
       running = [...running.filter((program) => program !== victim), await start()];
     }
     await until(async () => (await seqNow()) === count, 60_000, 'the end of the log');
@@ -73,7 +77,8 @@ describe('runner and a Redis that goes away', function () {
   this.timeout(120_000);
   const data = temporaryDirectory();
   const log = silentLogger();
-  const startServer = async (): Promise<LocalServices> => startLocalServices({ data, need: { postgres: false, nats: false, redis: true }, install: true, log });
+  const startServer = async (): Promise<LocalServices> =>
+    startLocalServices({ data, need: { postgres: false, nats: false, redis: true }, install: true, log });
   let services: LocalServices;
   before(async () => {
     services = await startServer();
@@ -93,10 +98,19 @@ describe('runner and a Redis that goes away', function () {
     const eventLog = new FaultyLog();
     const context = roleContext();
     const store = new RedisStateStore<number[]>(client, 'ledger', new RedisKeys(), { lua, encode });
-    const role = startRunner(context, { eventLog, processor: ledger, store, deadLetters: noLetters, leaseMs: 1_000, limits: { events: 50 } });
+    const role = startRunner(context, {
+      eventLog,
+      processor: ledger,
+      store,
+      deadLetters: noLetters,
+      leaseMs: 1_000,
+      limits: { events: 50 },
+    });
     let count = 0;
-    const add = (events: number): void => eventLog.add(...Array.from({ length: events }, () => rowEvent(++count, 'insert', { key: { id: count }, after: { id: count } })));
-    const caughtUp = (): Promise<void> => until(async () => (await store.offset().catch(() => undefined))?.seq === count, 30_000, `sequence ${count}`);
+    const add = (events: number): void =>
+      eventLog.add(...Array.from({ length: events }, () => rowEvent(++count, 'insert', { key: { id: count }, after: { id: count } })));
+    const caughtUp = (): Promise<void> =>
+      until(async () => (await store.offset().catch(() => undefined))?.seq === count, 30_000, `sequence ${count}`);
 
     for (const fault of ['cut', 'stall', 'cut', 'stall'] as const) {
       add(2_000);

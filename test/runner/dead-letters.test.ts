@@ -19,7 +19,15 @@ const letter = (seq: number, event: Uint8Array = Buffer.from('{"v":1,"n":1.10}')
 
 describe('dead letters', () => {
   it('hold the event as it is, as base64 when it is no JSON, and not at all when it has no room', () => {
-    const head = { processor: 'cache', seq: 7, id: letter(7).id, code: 'bad_event', reason: 'it is "bad"', attempts: 3, at: '2026-11-22T12:00:00.000Z' };
+    const head = {
+      processor: 'cache',
+      seq: 7,
+      id: letter(7).id,
+      code: 'bad_event',
+      reason: 'it is "bad"',
+      attempts: 3,
+      at: '2026-11-22T12:00:00.000Z',
+    };
     const text = (one: DeadLetter, max?: number): string => Buffer.from(encodeLetter(one, max)).toString();
     expect(text(letter(7))).to.include(',"event":{"v":1,"n":1.10}}');
     expect(JSON.parse(text(letter(7)))).to.deep.equal({ ...head, event: { v: 1, n: 1.1 } });
@@ -57,10 +65,10 @@ describe('dead letters', () => {
       const letters = await JetStreamDeadLetters.open(connection, settings);
       const first = await jsm.streams.getMessage(settings.stream, { last_by_subj: `${settings.subject}.cache` });
       await jsm.streams.deleteMessage(settings.stream, first!.seq);
-      const before_ = await count();
+      const held = await count();
       await letters.publish(letter(2));
       await letters.publish(letter(2));
-      expect(await count()).to.equal(before_ + 1);
+      expect(await count()).to.equal(held + 1);
     });
 
     it('of events as large as the server takes are stored without them', async () => {

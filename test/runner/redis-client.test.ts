@@ -20,7 +20,8 @@ describe('Redis client', () => {
   });
   after(() => proxy.close());
 
-  const refusal = (connecting: Promise<RedisClient>): Promise<HeadwaterError> => connecting.then(closeRedis, (error: unknown) => error as HeadwaterError) as Promise<HeadwaterError>;
+  const refusal = (connecting: Promise<RedisClient>): Promise<HeadwaterError> =>
+    connecting.then(closeRedis, (error: unknown) => error as HeadwaterError) as Promise<HeadwaterError>;
 
   it('refuses a server that would drop keys, and takes it when its memory has no limit', async () => {
     const admin = await connectRedis(url, log);

@@ -77,7 +77,11 @@ describe('runner', () => {
     return role;
   }
   const stored = (seq: number) => () => store.stored?.seq === seq;
-  const fault = async (role: Role): Promise<HeadwaterError> => role.done.then(() => expect.fail('the runner should have stopped with an error'), (error: unknown) => error as HeadwaterError);
+  const fault = async (role: Role): Promise<HeadwaterError> =>
+    role.done.then(
+      () => expect.fail('the runner should have stopped with an error'),
+      (error: unknown) => error as HeadwaterError,
+    );
 
   it('applies every event once, in order, from the first that the log holds', async () => {
     log.add(...events(1, 50));
@@ -136,7 +140,14 @@ describe('runner', () => {
     expect(recorder.attempts.get(7)).to.equal(3);
     expect(letters.storedThen).to.deep.equal([6]);
     const [letter] = letters.letters;
-    expect(letter).to.deep.include({ processor: 'recorder', seq: 7, id: idText(7), code: 'bad_event', reason: 'cannot apply 7', attempts: 3 });
+    expect(letter).to.deep.include({
+      processor: 'recorder',
+      seq: 7,
+      id: idText(7),
+      code: 'bad_event',
+      reason: 'cannot apply 7',
+      attempts: 3,
+    });
     expect(letter!.event).to.deep.equal(event(7).data);
     expect(Date.parse(letter!.at)).to.be.closeTo(Date.now(), 10_000);
   });

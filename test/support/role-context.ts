@@ -6,7 +6,13 @@ import { Registry } from 'prom-client';
 
 /** What a role is given, with a registry, health and signal of its own. */
 export function roleContext(signal: AbortSignal = new AbortController().signal): RoleContext {
-  return { config: readConfig({}), log: createLogger(process.env['TEST_LOG_LEVEL'] ?? 'silent', false), metrics: new Registry(), health: new Health(), signal };
+  return {
+    config: readConfig({}),
+    log: createLogger(process.env['TEST_LOG_LEVEL'] ?? 'silent', false),
+    metrics: new Registry(),
+    health: new Health(),
+    signal,
+  };
 }
 
 /** Waits until the condition holds; fails after `ms`. */

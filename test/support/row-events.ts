@@ -14,7 +14,11 @@ export interface RowEventFields {
 }
 
 /** An event as capture writes it, with its members in their fixed order. `n` makes its id and time. */
-export function rowEvent(n: number, op: string, { schema = 'public', table = 'prices', key, after, before, ...rest }: RowEventFields = {}): NewEvent {
+export function rowEvent(
+  n: number,
+  op: string,
+  { schema = 'public', table = 'prices', key, after, before, ...rest }: RowEventFields = {},
+): NewEvent {
   const event = {
     v: 1,
     id: idText(n),

@@ -35,6 +35,13 @@ store.commit = async (...batch) => {
   await sleep(2 * Math.random());
   return outcome;
 };
-const role = startRunner(context, { eventLog: log, processor: ledger, store, deadLetters: { publish: () => Promise.reject(new Error('none expected')) }, leaseMs: 400, limits: { events: 20 } });
+const role = startRunner(context, {
+  eventLog: log,
+  processor: ledger,
+  store,
+  deadLetters: { publish: () => Promise.reject(new Error('none expected')) },
+  leaseMs: 400,
+  limits: { events: 20 },
+});
 process.stdout.write(`${JSON.stringify({ pid: process.pid })}\n`);
 await role.done;

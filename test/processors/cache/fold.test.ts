@@ -55,7 +55,12 @@ describe('cache fold', () => {
       rowEvent(3, 'insert', { key: { id: long }, after: { id: long } }),
       rowEvent(4, 'insert', { key: { id: '' }, after: {} }),
     ]);
-    expect(rowsOf(effects)).to.deep.equal({ 'ethereum%3A0xc02a:1.5': 1, 'a%22b%5Cc%2F%C3%BC%20%25:true': 2, [encodeURIComponent(long)]: 3, '': 4 });
+    expect(rowsOf(effects)).to.deep.equal({
+      'ethereum%3A0xc02a:1.5': 1,
+      'a%22b%5Cc%2F%C3%BC%20%25:true': 2,
+      [encodeURIComponent(long)]: 3,
+      '': 4,
+    });
     const raw = `{"v":1,"id":"0000000000000001.00000001","type":"row","op":"insert","table":"public.prices","key":{"n":12345678901234567890.10},"after":{}}`;
     expect(rowsOf(fold([{ subject: 'ev.public.prices.insert', data: Buffer.from(raw) }]))).to.deep.equal({ '12345678901234567890.10': 1 });
   });
@@ -71,7 +76,11 @@ describe('cache fold', () => {
   });
 
   it('leaves out what has no primary key, what the catalogue keeps out, and what is no row', () => {
-    const catalog: Catalog = { ...defaultCatalog(), tables: new Map([['public.big', { ...unnamedEntry, channel: 'big', cache: false }]]), exclude: ['audit.*'] };
+    const catalog: Catalog = {
+      ...defaultCatalog(),
+      tables: new Map([['public.big', { ...unnamedEntry, channel: 'big', cache: false }]]),
+      exclude: ['audit.*'],
+    };
     const effects = fold(
       [
         rowEvent(1, 'insert', { table: 'keyless', after: { id: 1 } }),

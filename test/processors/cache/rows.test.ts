@@ -14,7 +14,11 @@ import { defaultCatalog, unnamedEntry, type Catalog } from '../../../schemas/cat
 import { redisNamespace, type RedisNamespace } from '../../support/redis-namespace.ts';
 import { rowEvent } from '../../support/row-events.ts';
 
-const catalog: Catalog = { ...defaultCatalog(), tables: new Map([['public.prices', { ...unnamedEntry, channel: 'prices' }]]), exclude: ['audit.*'] };
+const catalog: Catalog = {
+  ...defaultCatalog(),
+  tables: new Map([['public.prices', { ...unnamedEntry, channel: 'prices' }]]),
+  exclude: ['audit.*'],
+};
 
 /** Rows by `<table>/<values>`; it can be slow, or away. */
 class TableOfRows implements DatabaseRows {
@@ -76,7 +80,11 @@ describe('GET /v2/rows', () => {
     await store.commit(effects, { seq: 0, epoch: 'e' }, { seq: events.length, epoch: 'e' });
   }
 
-  async function get(path: string): Promise<{ status: number; text: string; body: { row?: unknown; seq?: number; asOf?: number; source?: string; error?: { code: string; field?: string } } }> {
+  async function get(path: string): Promise<{
+    status: number;
+    text: string;
+    body: { row?: unknown; seq?: number; asOf?: number; source?: string; error?: { code: string; field?: string } };
+  }> {
     const answer = await app.inject({ method: 'GET', url: `/v2/rows/${path}` });
     expect(answer.headers['content-type']).to.match(/^application\/json/);
     return { status: answer.statusCode, text: answer.body, body: answer.json() };
@@ -85,7 +93,10 @@ describe('GET /v2/rows', () => {
   it('answers from the cache, with the row’s bytes as they are in the log', async () => {
     const after = '{"id":1,"big":12345678901234567890123,"text":"ü \\u0041 \\"","j":{"a": 1e400,  "b":[ ]}}';
     const event = `{"v":1,"id":"0000000000000001.00000001","type":"row","op":"insert","table":"public.prices","key":{"id":1},"after":${after},"tx":{"xid":1,"idx":0},"at":"2026-11-22T12:00:00Z"}`;
-    await fold({ subject: 'ev.public.prices.insert', data: Buffer.from(event) }, rowEvent(2, 'insert', { key: { id: 2 }, after: { id: 2 } }));
+    await fold(
+      { subject: 'ev.public.prices.insert', data: Buffer.from(event) },
+      rowEvent(2, 'insert', { key: { id: 2 }, after: { id: 2 } }),
+    );
     const { status, text } = await get('public.prices/1');
     expect(status).to.equal(200);
     expect(text).to.equal(`{"row":${after},"seq":1,"asOf":2,"source":"cache"}`);
@@ -108,7 +119,8 @@ describe('GET /v2/rows', () => {
   it('asks the database about rows the cache does not know, and does not write the answer back', async () => {
     await fold(rowEvent(1, 'insert', { key: { id: 1 }, after: { id: 1 } }));
     database.rows.set('public.prices/7', '{"id":7,"n":1.10}');
-    for (let i = 0; i < 2; i++) expect((await get('public.prices/7')).text).to.equal('{"row":{"id":7,"n":1.10},"asOf":1,"source":"database"}');
+    for (let i = 0; i < 2; i++)
+      expect((await get('public.prices/7')).text).to.equal('{"row":{"id":7,"n":1.10},"asOf":1,"source":"database"}');
     expect(database.reads).to.equal(2);
     expect((await get('public.prices/8')).status).to.equal(404);
   });
@@ -159,7 +171,10 @@ describe('GET /v2/rows', () => {
   });
 
   it('lets only those in who may read the channel', async () => {
-    await fold(rowEvent(1, 'insert', { key: { id: 1 }, after: { id: 1 } }), rowEvent(2, 'insert', { table: 'tvl', key: { id: 1 }, after: { id: 1 } }));
+    await fold(
+      rowEvent(1, 'insert', { key: { id: 1 }, after: { id: 1 } }),
+      rowEvent(2, 'insert', { table: 'tvl', key: { id: 1 }, after: { id: 1 } }),
+    );
     scopes = ['read:prices'];
     expect((await get('public.prices/1')).status).to.equal(200);
     const { status, body } = await get('public.tvl/1');
@@ -175,7 +190,8 @@ describe('GET /v2/rows', () => {
   });
 
   it('shows an alert to its owner and to administrators only', async () => {
-    const alert = (n: number, user: string): ReturnType<typeof rowEvent> => rowEvent(n, 'insert', { schema: 'headwater', table: 'alert_history', key: { id: n }, after: { id: n, user_id: user } });
+    const alert = (n: number, user: string): ReturnType<typeof rowEvent> =>
+      rowEvent(n, 'insert', { schema: 'headwater', table: 'alert_history', key: { id: n }, after: { id: n, user_id: user } });
     await fold(alert(1, 'alice'), alert(2, 'bob'));
     expect((await get('headwater.alert_history/1')).status).to.equal(200);
     expect((await get('headwater.alert_history/2')).status).to.equal(404);
@@ -204,6 +220,7 @@ describe('GET /v2/rows', () => {
 
   it('counts hits and misses', async () => {
     const text = await metrics.metrics();
-    for (const result of ['hit', 'miss', 'partial', 'unavailable']) expect(text).to.match(new RegExp(`headwater_rows_reads_total\\{result="${result}"\\} [1-9]`));
+    for (const result of ['hit', 'miss', 'partial', 'unavailable'])
+      expect(text).to.match(new RegExp(`headwater_rows_reads_total\\{result="${result}"\\} [1-9]`));
   });
 });
