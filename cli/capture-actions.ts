@@ -1,6 +1,4 @@
-import type { Config } from '../pipeline/runtime/config.ts';
-import { HeadwaterError } from '../pipeline/runtime/errors.ts';
-import type { Logger } from '../pipeline/runtime/logging.ts';
+import { detachDatabase, requestBackfill, requestReset, type Operation } from '../pipeline/capture/operations.ts';
 
 /** What `headwater backfill` was asked for. */
 export interface BackfillRequest {
@@ -12,26 +10,31 @@ export interface BackfillRequest {
   readonly acceptGap: boolean;
 }
 
-/** What an action on capture is given. The three URLs are known. */
-export interface ActionContext {
-  readonly config: Config;
-  readonly log: Logger;
-  readonly signal: AbortSignal;
-  /** Shows how far it has come. */
-  readonly progress: (text: string) => void;
-}
-
 /** Logs the present rows of a table beside the stream. Returns a sentence that says what was done. */
-export async function backfill(_request: BackfillRequest, _context: ActionContext): Promise<string> {
-  throw new HeadwaterError('not_available', 'backfill is not available in this version');
+export async function backfill(request: BackfillRequest, operation: Operation): Promise<string> {
+  if (request.acceptGap) return resetWith(operation, 'accept_gap');
+  const copied = await requestBackfill(operation, request.table === undefined ? undefined : [request.table], request.where);
+  const rows = copied.reduce((sum, state) => sum + state.rows, 0);
+  return copied.length === 1
+    ? `${copied[0]!.table}: ${rows} rows are in the log.`
+    : `${copied.length} tables: ${rows} rows are in the log.`;
 }
 
 /** Drops slot and publications. Returns a sentence that says what was done. */
-export async function detach(_context: ActionContext): Promise<string> {
-  throw new HeadwaterError('not_available', 'detach is not available in this version');
+export async function detach(operation: Operation): Promise<string> {
+  const { slot, publications } = await detachDatabase(operation);
+  if (!slot && publications === 0) return 'There was nothing to remove.';
+  return `Removed ${slot ? `the slot ${operation.config.slot} and ` : ''}${publications} publications. The database keeps no more WAL for Headwater.`;
 }
 
 /** Begins a new epoch from a fresh snapshot. Returns a sentence that says what was done. */
-export async function resnapshot(_context: ActionContext): Promise<string> {
-  throw new HeadwaterError('not_available', 'resnapshot is not available in this version');
+export function resnapshot(operation: Operation): Promise<string> {
+  return resetWith(operation, 'resnapshot');
+}
+
+async function resetWith(operation: Operation, reset: 'resnapshot' | 'accept_gap'): Promise<string> {
+  const outcome = await requestReset(operation, reset);
+  return outcome === 'taken'
+    ? 'A new epoch has begun; capture copies the tables. `headwater status` shows how far it is.'
+    : 'Noted: capture begins a new epoch when it starts.';
 }

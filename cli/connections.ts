@@ -1,3 +1,6 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { startLocalServices } from '../deploy/local/services.ts';
 import { connectNats, type NatsConnection } from '../pipeline/clients/nats.ts';
 import { createPool, type PgPool } from '../pipeline/clients/postgres.ts';
 import { withLocal, type Config } from '../pipeline/runtime/config.ts';
@@ -75,4 +78,21 @@ function withoutSchema(error: unknown): never {
       cause: error,
     });
   throw error;
+}
+
+/**
+ * Runs an action on the database and the log; when nothing runs on a local data directory, its servers are started for the
+ * time of the action (capture refuses to start until an operator has decided, so they may well be down).
+ */
+export async function withServers<T>(config: Config, log: Logger, signal: AbortSignal, work: (config: Config) => Promise<T>): Promise<T> {
+  const need = { postgres: config.databaseUrl === undefined, nats: config.natsUrl === undefined, redis: false };
+  const down = (need.postgres || need.nats) && !(await readRunFile(config.data)) && existsSync(join(config.data, 'secrets.json'));
+  if (!down) return work(await locate(config, 'databaseUrl', 'natsUrl'));
+  const services = await startLocalServices({ data: config.data, need, install: false, log, signal });
+  try {
+    const { databaseUrl, nats } = services;
+    return await work(withLocal(config, { ...(databaseUrl ? { databaseUrl } : {}), ...(nats ? { natsUrl: nats.operator } : {}) }));
+  } finally {
+    await services.stop();
+  }
 }

@@ -19,7 +19,7 @@ export interface Output {
 
 /** An output on a stream. Once nobody reads it any more, what is written is dropped. */
 export function outputOn(stream: NodeJS.WriteStream, env: Readonly<Record<string, string | undefined>>): Output {
-  const terminal = Boolean(stream.isTTY);
+  const terminal = stream.isTTY;
   const colors = picocolors.createColors((terminal || Boolean(env['FORCE_COLOR'])) && !env['NO_COLOR']);
   const write = async (text: string): Promise<void> => {
     if (stream.destroyed || !stream.writable) return;

@@ -201,6 +201,7 @@ class Replay {
     try {
       const position = await rows.position();
       if (!position || position.epoch !== tail.epoch) throw unavailable('the cache is being built');
+      if (position.from > tail.epochStart) throw unavailable('the cache began when the log no longer held its beginning');
       for (const table of channels.get(this.#selection.channel)!.tables.keys()) {
         if (!(await rows.holds(table))) throw unavailable(`the rows of ${table} are not cached`);
       }

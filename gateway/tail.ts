@@ -35,6 +35,7 @@ export class Tail {
   readonly #options: TailOptions;
   #position: Seq = 0;
   #epoch = '';
+  #epochStart: Seq = 1;
   #oldest: Seq = 1;
   #ready = false;
   #restart = new AbortController();
@@ -48,6 +49,11 @@ export class Tail {
   /** The last event that is in the window and has been fanned out. */
   get position(): Seq {
     return this.#position;
+  }
+
+  /** The first sequence of the epoch. */
+  get epochStart(): Seq {
+    return this.#epochStart;
   }
 
   get epoch(): string {
@@ -121,6 +127,7 @@ export class Tail {
     const fitting = Math.min(prefillEvents, Math.floor(windowBytes / (average + 256)));
     this.#position = Math.max(bounds.first - 1, bounds.last - fitting, 0);
     this.#epoch = bounds.epoch;
+    this.#epochStart = bounds.epochStart;
     return bounds.last;
   }
 

@@ -1,9 +1,11 @@
 import type { Command } from 'commander';
 import { refused, usage } from '../../pipeline/runtime/errors.ts';
 import { createLogger } from '../../pipeline/runtime/logging.ts';
-import { backfill, detach, resnapshot, type ActionContext } from '../capture-actions.ts';
+import type { Operation } from '../../pipeline/capture/operations.ts';
+import { backfill, detach, resnapshot } from '../capture-actions.ts';
+import { loadCatalog } from '../roles/catalog.ts';
+import { withServers } from '../connections.ts';
 import { configOf, type Cli } from '../cli.ts';
-import { locate } from '../connections.ts';
 import { progressOn } from '../progress.ts';
 import { verb } from '../verb.ts';
 
@@ -78,11 +80,14 @@ export function resnapshotCommand(cli: Cli): Command {
     });
 }
 
-async function act(cli: Cli, data: string | undefined, action: (context: ActionContext) => Promise<string>): Promise<void> {
-  const config = await locate(configOf(cli, { data }), 'databaseUrl', 'natsUrl');
+async function act(cli: Cli, data: string | undefined, action: (operation: Operation) => Promise<string>): Promise<void> {
+  const given = configOf(cli, { data });
+  const log = createLogger(given.logLevel);
   const progress = progressOn(cli.err);
   try {
-    const done = await action({ config, log: createLogger(config.logLevel), signal: cli.signal, progress: progress.show });
+    const done = await withServers(given, log, cli.signal, async (config) =>
+      action({ config, catalog: await loadCatalog(config), log, signal: cli.signal, progress: progress.show }),
+    );
     progress.end();
     await cli.out.line(done);
   } finally {

@@ -36,7 +36,16 @@ async function run(cli: Cli, names: readonly string[], config: Config, snapshot:
   const admin = await startAdminServer(config, health, metrics);
   log.info(`health and metrics: ${admin.url}`);
   try {
-    const roles = await startRoles(names, { config, natsUrls: sameUrl(config), catalog, log, health, metrics, signal: cli.signal, snapshot });
+    const roles = await startRoles(names, {
+      config,
+      natsUrls: sameUrl(config),
+      catalog,
+      log,
+      health,
+      metrics,
+      signal: cli.signal,
+      snapshot,
+    });
     try {
       await Promise.race([aborted(cli.signal), roles.failed]);
     } finally {

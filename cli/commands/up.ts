@@ -40,13 +40,25 @@ export function upCommand(cli: Cli): Command {
     .option('--no-demo', 'do not')
     .option('--no-snapshot', 'begin without a copy of the rows that are there')
     .option('--json', 'when ready, print one line {"gateway","databaseUrl","natsUrl","redisUrl","key"}')
-    .value('--port <port>', `port of the gateway, 0 for any (default: ${settings.port.env}, else ${settings.port.default})`, settings.port.type.parse)
-    .value('--rate <rows>', `rows a second of the demo market (default: ${settings.demoRate.env}, else ${settings.demoRate.default})`, settings.demoRate.type.parse)
+    .value(
+      '--port <port>',
+      `port of the gateway, 0 for any (default: ${settings.port.env}, else ${settings.port.default})`,
+      settings.port.type.parse,
+    )
+    .value(
+      '--rate <rows>',
+      `rows a second of the demo market (default: ${settings.demoRate.env}, else ${settings.demoRate.default})`,
+      settings.demoRate.type.parse,
+    )
     .dataOption()
     .action(async (options: UpOptions) => {
       const config = configOf(cli, { port: options.port, data: options.data, demoRate: options.rate });
       if (options.demo && config.databaseUrl !== undefined)
-        throw refused('demo_elsewhere', 'the demo market would write into the database of DATABASE_URL', 'leave out --demo, or unset DATABASE_URL to have a local database');
+        throw refused(
+          'demo_elsewhere',
+          'the demo market would write into the database of DATABASE_URL',
+          'leave out --demo, or unset DATABASE_URL to have a local database',
+        );
       await up(cli, config, { ...options, demo: options.demo ?? true });
     });
 }
@@ -60,7 +72,8 @@ async function up(cli: Cli, config: Config, options: UpOptions): Promise<void> {
   } finally {
     await removeRunFile(config.data);
     await services.stop();
-    if (!need.postgres) log.warn(`the replication slot "${config.slot}" remains on the database and makes it keep WAL; remove it with: headwater detach`);
+    if (!need.postgres)
+      log.warn(`the replication slot "${config.slot}" remains on the database and makes it keep WAL; remove it with: headwater detach`);
   }
 }
 
@@ -86,10 +99,19 @@ async function serve(cli: Cli, config: Config, services: LocalServices, options:
     const gateway = roles.gateway!;
     await Promise.race([Promise.all([gateway.ready, roles.capture!.streaming]), faults, aborted(signal)]);
     if (signal.aborted) return;
-    const run: RunFile = { gateway: gateway.url, databaseUrl: config.databaseUrl!, natsUrl: config.natsUrl!, redisUrl: config.redisUrl!, key };
+    const run: RunFile = {
+      gateway: gateway.url,
+      databaseUrl: config.databaseUrl!,
+      natsUrl: config.natsUrl!,
+      redisUrl: config.redisUrl!,
+      key,
+    };
     await writeRunFile(config.data, run);
-    if (options.demo && local) demo = await startDemo({ url: config.databaseUrl!, rate: config.demoRate, log: log.child({ role: 'demo' }), signal });
-    await (options.json ? cli.out.line(JSON.stringify(run)) : cli.out.write(banner(cli.out, run, { admin: admin.url, catalog, demo: demo !== undefined })));
+    if (options.demo && local)
+      demo = await startDemo({ url: config.databaseUrl!, rate: config.demoRate, log: log.child({ role: 'demo' }), signal });
+    await (options.json
+      ? cli.out.line(JSON.stringify(run))
+      : cli.out.write(banner(cli.out, run, { admin: admin.url, catalog, demo: demo !== undefined })));
     await Promise.race([aborted(signal), faults]);
     log.info('stopping');
   } finally {

@@ -4,12 +4,18 @@ import type { Health } from '../../pipeline/runtime/health.ts';
 import type { Registry } from '../../pipeline/runtime/metrics.ts';
 
 /** `/livez`, `/readyz` and `/metrics` of this process. */
-export async function startAdminServer(config: Config, health: Health, metrics: Registry): Promise<{ url: string; close(): Promise<void> }> {
+export async function startAdminServer(
+  config: Config,
+  health: Health,
+  metrics: Registry,
+): Promise<{ url: string; close(): Promise<void> }> {
   const app = fastify();
   app.get('/livez', () => ({ ok: true }));
   app.get('/readyz', (_request, reply) => {
     const degraded = health.checks.filter((check) => !check.ok);
-    return reply.code(health.ready ? 200 : 503).send({ ok: health.ready, checks: health.checks, degraded: degraded.map((check) => check.name) });
+    return reply
+      .code(health.ready ? 200 : 503)
+      .send({ ok: health.ready, checks: health.checks, degraded: degraded.map((check) => check.name) });
   });
   app.get('/metrics', async (_request, reply) => reply.type(metrics.contentType).send(await metrics.metrics()));
   const url = await listen(app, config);

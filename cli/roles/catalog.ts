@@ -11,7 +11,11 @@ import { defaultCatalog, type Catalog } from '../../schemas/catalog.ts';
 export async function loadCatalog(config: Config): Promise<Catalog> {
   if (config.catalog !== undefined) {
     const text = await readFile(config.catalog, 'utf8').catch((error: unknown) => {
-      throw usage('no_catalog', `the catalogue ${config.catalog} cannot be read: ${messageOf(error)}`, 'correct HEADWATER_CATALOG, or write one with `headwater catalog init`');
+      throw usage(
+        'no_catalog',
+        `the catalogue ${config.catalog} cannot be read: ${messageOf(error)}`,
+        'correct HEADWATER_CATALOG, or write one with `headwater catalog init`',
+      );
     });
     return parseCatalog(text, config.catalog);
   }

@@ -71,7 +71,12 @@ export async function startRoles(names: readonly string[], options: RolesOptions
   }
 }
 
-async function startReaders(names: readonly string[], options: RolesOptions, roles: Role[], closers: (() => Promise<void>)[]): Promise<Gateway | undefined> {
+async function startReaders(
+  names: readonly string[],
+  options: RolesOptions,
+  roles: Role[],
+  closers: (() => Promise<void>)[],
+): Promise<Gateway | undefined> {
   const wanted = processors.filter((processor) => names.includes(processor.name));
   for (const processor of wanted) roles.push(await startProcessor(processor, options, closers));
   if (!names.includes('gateway')) return undefined;
@@ -89,7 +94,13 @@ function failureOf(roles: readonly Role[]): Promise<never> {
 }
 
 function contextOf(role: string, { config, log, health, metrics, signal }: RolesOptions, natsUrl: string): RoleContext {
-  return { config: natsUrl === config.natsUrl ? config : withLocal(config, { natsUrl }), log: log.child({ role }), health, metrics, signal };
+  return {
+    config: natsUrl === config.natsUrl ? config : withLocal(config, { natsUrl }),
+    log: log.child({ role }),
+    health,
+    metrics,
+    signal,
+  };
 }
 
 async function startProcessor(factory: ProcessorFactory, options: RolesOptions, closers: (() => Promise<void>)[]): Promise<Role> {
@@ -117,7 +128,10 @@ async function startGatewayRole(options: RolesOptions, closers: (() => Promise<v
   return startGateway(context, { eventLog, catalog, keys: postgresKeys(pool), rows, routes });
 }
 
-async function openLog(context: RoleContext, closers: (() => Promise<void>)[]): Promise<{ eventLog: JetStreamLog; connection: NatsConnection }> {
+async function openLog(
+  context: RoleContext,
+  closers: (() => Promise<void>)[],
+): Promise<{ eventLog: JetStreamLog; connection: NatsConnection }> {
   const { config, log } = context;
   const connection = await untilItWorks('NATS', () => connectNats(config.natsUrl!, log.bindings()['role'] as string, log), context);
   closers.push(() => connection.close());

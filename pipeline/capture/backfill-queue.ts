@@ -10,7 +10,14 @@ export class BackfillQueue {
   readonly #waiting: string[] = [];
   #wake: (() => void) | undefined;
 
-  async run(parts: { record: LogRecord; backfill: Backfill; control: PgClient; catalog: Catalog; log: Logger; signal: AbortSignal }): Promise<void> {
+  async run(parts: {
+    record: LogRecord;
+    backfill: Backfill;
+    control: PgClient;
+    catalog: Catalog;
+    log: Logger;
+    signal: AbortSignal;
+  }): Promise<void> {
     const { record, signal } = parts;
     for (const state of (await record.copies()).values()) if (state.state === 'running') this.#add(state);
     const requests = record.onRequest((state) => this.#add(state), signal);

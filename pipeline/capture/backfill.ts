@@ -118,7 +118,8 @@ export class Backfill {
       tracker.forgetSeenBy(snapshot);
       const open = unknownBefore.filter((xid) => !snapshot.sees(xid));
       if (open.length === 0) break;
-      if (waited % 60 === 1) log.info({ table, transactions: open.length }, 'backfill waits for transactions that began before capture did');
+      if (waited % 60 === 1)
+        log.info({ table, transactions: open.length }, 'backfill waits for transactions that began before capture did');
       await pause(Math.min(1_000, 20 * 2 ** waited), signal);
     }
     tracker.track(table);
@@ -143,12 +144,19 @@ export class Backfill {
     try {
       const taken = await client.query<{ snapshot: string }>('SELECT pg_current_snapshot()::text AS snapshot');
       const snapshot = new Visibility(taken.rows[0]!.snapshot);
-      await readRows(client, selectRows(table, { after: state.after, limit: chunkRows, where: state.where }), (row) => rows.push(copyOf(row)));
+      await readRows(client, selectRows(table, { after: state.after, limit: chunkRows, where: state.where }), (row) =>
+        rows.push(copyOf(row)),
+      );
       const after = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
       await client.query('COMMIT');
       tracker.forgetSeenBy(snapshot);
       const last = rows.at(-1);
-      return { rows, snapshot, position: parseLsn(after.rows[0]!.lsn), next: last && rows.length === chunkRows ? keyTexts(table, last) : undefined };
+      return {
+        rows,
+        snapshot,
+        position: parseLsn(after.rows[0]!.lsn),
+        next: last && rows.length === chunkRows ? keyTexts(table, last) : undefined,
+      };
     } catch (error) {
       await client.query('ROLLBACK').catch(() => undefined);
       throw error;
@@ -165,11 +173,17 @@ export class Backfill {
         run: async () => {
           const rows = chunk.rows.filter((row) => !tracker.outdated(relation.name, this.#key(table, row), chunk.snapshot));
           await out
-            .writeBetween(rows.map(() => relation.subjects.read), (encoder, index, n) => encoder.change(index, { relation, op: 'read', before: undefined, oldKind: 0, after: rows[n]! }, 0))
-            .then(() => resolve(rows.length), (error: unknown) => {
-              reject(error as Error);
-              throw error;
-            });
+            .writeBetween(
+              rows.map(() => relation.subjects.read),
+              (encoder, index, n) => encoder.change(index, { relation, op: 'read', before: undefined, oldKind: 0, after: rows[n]! }, 0),
+            )
+            .then(
+              () => resolve(rows.length),
+              (error: unknown) => {
+                reject(error);
+                throw error;
+              },
+            );
         },
       });
     });
@@ -200,7 +214,11 @@ export class Backfill {
     const { record, log, out, subject } = this.#options;
     const note = 'the table has no primary key, so its earlier rows cannot be copied: it is in the log from here on';
     log.warn({ table: table.name }, note);
-    await this.#between(() => out.writeBetween([`${subject}._mark.backfill`], (encoder, index) => encoder.mark(index, 'backfill', { phase: 'skipped', table: table.name, note })));
+    await this.#between(() =>
+      out.writeBetween([`${subject}._mark.backfill`], (encoder, index) =>
+        encoder.mark(index, 'backfill', { phase: 'skipped', table: table.name, note }),
+      ),
+    );
     await record.putCopy({ ...state, oid: table.oid, state: 'none', error: note });
   }
 
@@ -220,10 +238,11 @@ export class Backfill {
     const done = new Promise<void>((resolve, reject) => {
       this.#options.out.add({
         due: () => true,
-        run: () => run().then(resolve, (error: unknown) => {
-          reject(error as Error);
-          throw error;
-        }),
+        run: () =>
+          run().then(resolve, (error: unknown) => {
+            reject(error);
+            throw error;
+          }),
       });
     });
     return this.#orStopped(done);

@@ -132,7 +132,11 @@ export class CaptureLog {
   async #publish(events: readonly PositionedEvent[], atomic: boolean): Promise<void> {
     const begun = performance.now();
     await this.#writer.write(events, atomic);
-    this.#onBatch({ events: events.length, bytes: events.reduce((sum, event) => sum + event.data.length, 0), seconds: (performance.now() - begun) / 1_000 });
+    this.#onBatch({
+      events: events.length,
+      bytes: events.reduce((sum, event) => sum + event.data.length, 0),
+      seconds: (performance.now() - begun) / 1_000,
+    });
   }
 
   #wakeUp(): void {

@@ -42,8 +42,20 @@ export function startCapture(context: RoleContext, parts: { catalog: Catalog; sn
 }
 
 /** The log's stream as the configuration describes it. */
-export function streamSettings(config: Config): { stream: string; subject: string; replicas: number; maxAgeMs: number | undefined; maxBytes: number | undefined } {
-  return { stream: config.stream, subject: config.subject, replicas: Number(config.replicas), maxAgeMs: config.logMaxAge, maxBytes: config.logMaxBytes };
+function streamSettings(config: Config): {
+  stream: string;
+  subject: string;
+  replicas: number;
+  maxAgeMs: number | undefined;
+  maxBytes: number | undefined;
+} {
+  return {
+    stream: config.stream,
+    subject: config.subject,
+    replicas: Number(config.replicas),
+    maxAgeMs: config.logMaxAge,
+    maxBytes: config.logMaxBytes,
+  };
 }
 
 async function run(context: RoleContext, catalog: Catalog, snapshot: boolean, onStreaming: () => void): Promise<void> {
@@ -62,7 +74,11 @@ async function run(context: RoleContext, catalog: Catalog, snapshot: boolean, on
   }
 }
 
-async function openLog(connection: NatsConnection, config: Config, { log }: RoleContext): Promise<{ eventLog: JetStreamLog; record: LogRecord }> {
+async function openLog(
+  connection: NatsConnection,
+  config: Config,
+  { log }: RoleContext,
+): Promise<{ eventLog: JetStreamLog; record: LogRecord }> {
   const eventLog = await JetStreamLog.create(connection, streamSettings(config), log);
   const record = new LogRecord(await openBucket(connection, recordBucket, Number(config.replicas)));
   await record.put('epoch', (await eventLog.bounds()).epoch);
@@ -84,7 +100,8 @@ async function sessions({ log, signal, health }: RoleContext, session: () => Pro
       if (error instanceof LogMoved) movedAt = onceIn(movedAt, error);
       const message = messageOf(error);
       health.report('capture', false, message);
-      if (message !== said || performance.now() - saidAt > sayAgainMs) log.warn({ error: message }, 'capture interrupted, starting again from the log’s last event');
+      if (message !== said || performance.now() - saidAt > sayAgainMs)
+        log.warn({ error: message }, 'capture interrupted, starting again from the log’s last event');
       [said, saidAt] = [message, performance.now()];
     }
     if (performance.now() - begun > 10_000) attempt = 0;
@@ -95,6 +112,10 @@ async function sessions({ log, signal, health }: RoleContext, session: () => Pro
 /** A late batch of our predecessor moves the log once; twice means that someone else writes. */
 function onceIn(movedAt: number, error: LogMoved): number {
   if (performance.now() - movedAt < movedAgainMs)
-    throw refused('another_writer', `another process writes to the log: ${error.message}`, 'find it (a second capture on another slot?) and stop it, then start again');
+    throw refused(
+      'another_writer',
+      `another process writes to the log: ${error.message}`,
+      'find it (a second capture on another slot?) and stop it, then start again',
+    );
   return performance.now();
 }

@@ -9,7 +9,12 @@ export interface Facts {
   readonly leftTimelineAt: Lsn | undefined;
   readonly slot: { readonly confirmed: Lsn; readonly walStatus: string; readonly plugin: string; readonly database: string } | undefined;
   readonly currentDatabase: string;
-  readonly record: { readonly system: string | undefined; readonly timeline: number | undefined; readonly position: { readonly seq: Seq; readonly position: Position } | undefined; readonly epochStart: Seq };
+  readonly record: {
+    readonly system: string | undefined;
+    readonly timeline: number | undefined;
+    readonly position: { readonly seq: Seq; readonly position: Position } | undefined;
+    readonly epochStart: Seq;
+  };
   /** The log's last sequence, and the position of the last event if it is still held and of this epoch. */
   readonly log: { readonly lastSeq: Seq; readonly last: Position | undefined };
 }
@@ -17,7 +22,8 @@ export interface Facts {
 /** `first`: slot and log are to be made; `stream`: go on after `position`, `copyAll` when the slot is there but the log never held anything. */
 export type Decision = { readonly start: 'first' } | { readonly start: 'stream'; readonly position: Position; readonly copyAll: boolean };
 
-const mend = 'take a new snapshot: headwater resnapshot; or accept the gap and copy all tables again: headwater backfill --all --accept-gap';
+const mend =
+  'take a new snapshot: headwater resnapshot; or accept the gap and copy all tables again: headwater backfill --all --accept-gap';
 
 function gap(code: string, message: string): HeadwaterError {
   return refused(code, `${message}. Going on could lose changes unseen`, mend);
@@ -36,17 +42,32 @@ export function decideStart(facts: Facts): Decision {
   const position = log.last ?? keptPosition(facts);
   const empty = position === undefined;
   if (slot && slot.database !== facts.currentDatabase)
-    throw refused('slot_elsewhere', `the slot belongs to database ${slot.database}, not ${facts.currentDatabase}`, 'name another slot with HEADWATER_SLOT');
-  if (slot && slot.plugin !== 'pgoutput') throw refused('slot_plugin', `the slot uses the plugin ${slot.plugin}, not pgoutput`, 'name another slot with HEADWATER_SLOT');
+    throw refused(
+      'slot_elsewhere',
+      `the slot belongs to database ${slot.database}, not ${facts.currentDatabase}`,
+      'name another slot with HEADWATER_SLOT',
+    );
+  if (slot && slot.plugin !== 'pgoutput')
+    throw refused('slot_plugin', `the slot uses the plugin ${slot.plugin}, not pgoutput`, 'name another slot with HEADWATER_SLOT');
   if (!slot) {
     if (empty) return { start: 'first' };
-    throw gap('slot_missing', `the log ends at ${formatId(position)}, but the replication slot is gone (PostgreSQL is at ${formatLsn(database.flushLsn)})`);
+    throw gap(
+      'slot_missing',
+      `the log ends at ${formatId(position)}, but the replication slot is gone (PostgreSQL is at ${formatLsn(database.flushLsn)})`,
+    );
   }
-  if (slot.walStatus === 'lost') throw gap('slot_lost', `PostgreSQL has removed WAL that the slot needed (it is at ${formatLsn(slot.confirmed)}; see max_slot_wal_keep_size)`);
+  if (slot.walStatus === 'lost')
+    throw gap(
+      'slot_lost',
+      `PostgreSQL has removed WAL that the slot needed (it is at ${formatLsn(slot.confirmed)}; see max_slot_wal_keep_size)`,
+    );
   if (empty) return { start: 'stream', position: { lsn: slot.confirmed - 1n, index: 0xffffffff }, copyAll: true };
   requireSameHistory(facts, position);
   if (slot.confirmed > position.lsn + 1n)
-    throw gap('slot_ahead', `the slot is confirmed up to ${formatLsn(slot.confirmed)}, but the log ends at ${formatId(position)} (${formatLsn(position.lsn)})`);
+    throw gap(
+      'slot_ahead',
+      `the slot is confirmed up to ${formatLsn(slot.confirmed)}, but the log ends at ${formatId(position)} (${formatLsn(position.lsn)})`,
+    );
   return { start: 'stream', position, copyAll: false };
 }
 
@@ -58,8 +79,14 @@ function keptPosition({ record, log }: Facts): Position | undefined {
 
 function requireSameHistory({ database, record, leftTimelineAt }: Facts, position: Position): void {
   if (database.flushLsn < position.lsn)
-    throw gap('database_behind', `PostgreSQL is at ${formatLsn(database.flushLsn)}, behind the log's ${formatLsn(position.lsn)}: it was restored, or a standby that had not everything was promoted`);
+    throw gap(
+      'database_behind',
+      `PostgreSQL is at ${formatLsn(database.flushLsn)}, behind the log's ${formatLsn(position.lsn)}: it was restored, or a standby that had not everything was promoted`,
+    );
   if (record.timeline === undefined || record.timeline === database.timeline) return;
   if (leftTimelineAt === undefined || leftTimelineAt <= position.lsn)
-    throw gap('timeline_switched', `PostgreSQL has switched from timeline ${record.timeline} to ${database.timeline} at ${leftTimelineAt === undefined ? 'an unknown position' : formatLsn(leftTimelineAt)}, before the log's ${formatLsn(position.lsn)}`);
+    throw gap(
+      'timeline_switched',
+      `PostgreSQL has switched from timeline ${record.timeline} to ${database.timeline} at ${leftTimelineAt === undefined ? 'an unknown position' : formatLsn(leftTimelineAt)}, before the log's ${formatLsn(position.lsn)}`,
+    );
 }

@@ -31,16 +31,32 @@ export async function requireFitDatabase(client: PgClient, slot: string): Promis
     [slot],
   );
   const server = rows[0]!;
-  if (server['standby']) throw refused('database_is_standby', 'DATABASE_URL leads to a standby; changes are captured on the primary', 'set DATABASE_URL to the primary');
+  if (server['standby'])
+    throw refused(
+      'database_is_standby',
+      'DATABASE_URL leads to a standby; changes are captured on the primary',
+      'set DATABASE_URL to the primary',
+    );
   const faults: string[] = [];
   if (Number(server['version']) < 140_000) faults.push('it is older than PostgreSQL 14: upgrade it');
-  if (server['wal_level'] !== 'logical') faults.push(`wal_level is ${server['wal_level']}: ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL`);
-  if (server['encoding'] === 'SQL_ASCII') faults.push('its encoding is SQL_ASCII, so its text may not be valid UTF-8: use a database with encoding UTF8');
-  if (Number(server['slots']) >= Number(server['max_slots'])) faults.push(`all ${server['max_slots']} replication slots are in use: raise max_replication_slots and restart PostgreSQL`);
+  if (server['wal_level'] !== 'logical')
+    faults.push(`wal_level is ${server['wal_level']}: ALTER SYSTEM SET wal_level = logical; then restart PostgreSQL`);
+  if (server['encoding'] === 'SQL_ASCII')
+    faults.push('its encoding is SQL_ASCII, so its text may not be valid UTF-8: use a database with encoding UTF8');
+  if (Number(server['slots']) >= Number(server['max_slots']))
+    faults.push(`all ${server['max_slots']} replication slots are in use: raise max_replication_slots and restart PostgreSQL`);
   if (Number(server['max_senders']) < 1) faults.push('max_wal_senders is 0: set it to 10 and restart PostgreSQL');
   if (!server['may_replicate']) faults.push(`role ${server['role']} may not replicate: ALTER ROLE "${server['role']}" REPLICATION`);
-  if (!server['may_create']) faults.push(`role ${server['role']} may not create publications: GRANT CREATE ON DATABASE "${server['database']}" TO "${server['role']}"`);
-  if (faults.length > 0) throw usage('database_unfit', `the database cannot be captured:\n${faults.map((fault) => `  - ${fault}`).join('\n')}`, 'correct this, then start again');
+  if (!server['may_create'])
+    faults.push(
+      `role ${server['role']} may not create publications: GRANT CREATE ON DATABASE "${server['database']}" TO "${server['role']}"`,
+    );
+  if (faults.length > 0)
+    throw usage(
+      'database_unfit',
+      `the database cannot be captured:\n${faults.map((fault) => `  - ${fault}`).join('\n')}`,
+      'correct this, then start again',
+    );
 }
 
 /** Asked on a replication connection. */
@@ -62,12 +78,24 @@ export async function leftTimelineAt(replication: PgClient, current: number, lef
 }
 
 export async function findSlot(client: PgClient, name: string): Promise<Slot | undefined> {
-  const { rows } = await client.query<{ confirmed: string | null; wal_status: string | null; plugin: string; database: string; active_pid: number | null }>(
+  const { rows } = await client.query<{
+    confirmed: string | null;
+    wal_status: string | null;
+    plugin: string;
+    database: string;
+    active_pid: number | null;
+  }>(
     'SELECT confirmed_flush_lsn::text AS confirmed, wal_status, plugin, database::text AS database, active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = $1',
     [name],
   );
   const row = rows[0];
   // A slot whose creation was interrupted has no confirmed position yet; Postgres removes it by itself.
   if (!row?.confirmed) return undefined;
-  return { confirmed: parseLsn(row.confirmed), walStatus: row.wal_status ?? 'unknown', plugin: row.plugin, database: row.database, activePid: row.active_pid ?? undefined };
+  return {
+    confirmed: parseLsn(row.confirmed),
+    walStatus: row.wal_status ?? 'unknown',
+    plugin: row.plugin,
+    database: row.database,
+    activePid: row.active_pid ?? undefined,
+  };
 }

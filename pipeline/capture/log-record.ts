@@ -20,7 +20,7 @@ export interface CopyState {
   readonly error?: string | undefined;
 }
 
-type TextKey = 'epoch' | 'system_identifier' | 'timeline' | 'epoch_start' | 'reset';
+type TextKey = 'epoch' | 'system_identifier' | 'timeline' | 'reset';
 
 /**
  * The log's own record beside it, in a key-value bucket without limits: which database it is the history of, and the last

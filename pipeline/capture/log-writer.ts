@@ -74,7 +74,11 @@ export class LogWriter {
     const { last } = await this.#ask(() => this.#log.bounds());
     if (last === this.#end.seq) return events;
     if (last < this.#end.seq)
-      throw refused('log_regressed', `the log ends at sequence ${last}, but ${this.#end.seq} had been acknowledged`, 'restore the log, or take a new snapshot: headwater resnapshot');
+      throw refused(
+        'log_regressed',
+        `the log ends at sequence ${last}, but ${this.#end.seq} had been acknowledged`,
+        'restore the log, or take a new snapshot: headwater resnapshot',
+      );
     const event = await this.#ask(() => this.#log.get(last));
     if (!event) return this.#unstored(events);
     const stored = last - this.#end.seq;

@@ -13,14 +13,16 @@ export type Reset = 'resnapshot' | 'accept_gap';
  * Leaves the old history behind: the slot is dropped, and the log's next event begins a new epoch. Asked for by an operator
  * through the log's record; done by capture, which removes the request only when all of it is done.
  */
-export async function resetHistory(reset: Reset, parts: { control: PgClient; slot: string; eventLog: JetStreamLog; record: LogRecord; log: Logger }): Promise<void> {
+export async function resetHistory(
+  reset: Reset,
+  parts: { control: PgClient; slot: string; eventLog: JetStreamLog; record: LogRecord; log: Logger },
+): Promise<void> {
   const { control, slot, eventLog, record, log } = parts;
   await control.query('SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1', [slot]);
   const epoch = await eventLog.renewEpoch();
-  const { last } = await eventLog.bounds();
+  const { epochStart } = await eventLog.bounds();
   await record.put('epoch', epoch);
-  await record.put('epoch_start', String(last + 1));
   for (const key of ['system_identifier', 'timeline', 'position'] as const) await record.forget(key);
   await record.forgetCopies();
-  log.warn({ epoch, from: last + 1, reset }, 'a new epoch begins, as was asked for');
+  log.warn({ epoch, from: epochStart, reset }, 'a new epoch begins, as was asked for');
 }

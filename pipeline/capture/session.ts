@@ -19,7 +19,7 @@ import { LogWriter } from './log-writer.ts';
 import type { CaptureMetrics } from './metrics.ts';
 import { Snapshot } from './snapshot.ts';
 import { createSlot, describeStart, findStart, loggedSchemas, notePendingCopies, requireRoom, type Start } from './start.ts';
-import { ensurePublications, publicationNames, selectTables, type CapturedTable } from './tables.ts';
+import { ensurePublications, publicationList, publicationNames, selectTables, type CapturedTable } from './tables.ts';
 import { Visibility } from './visibility.ts';
 
 export interface SessionOptions {
@@ -76,7 +76,8 @@ async function stream(options: SessionOptions, control: PgClient, signal: AbortS
   let first: { consistentPoint: bigint; snapshot: string } | undefined;
   try {
     start = await findStart(control, replication, config.slot, eventLog, record);
-    if (start.decision.start === 'first' && options.snapshot) await requireRoom(config, inSnapshot(selection.tables, config.snapshotMax), log);
+    if (start.decision.start === 'first' && options.snapshot)
+      await requireRoom(config, inSnapshot(selection.tables, config.snapshotMax), log);
     await ensurePublications(control, publications, selection.tables, log);
     if (start.decision.start === 'first') {
       first = await createSlot(replication, config.slot, log);
@@ -145,11 +146,18 @@ class Streaming {
     const { rows } = await this.#control.query<{ snapshot: string }>('SELECT pg_current_snapshot()::text AS snapshot');
     this.#unknownBefore = new Visibility(rows[0]!.snapshot).inProgress;
     const pending = await notePendingCopies(record, tables, decision.start === 'stream' && decision.copyAll);
-    if (decision.start === 'first' && copy === 'none') for (const table of tables) await record.putCopy({ table: table.name, oid: table.oid, state: 'done', rows: 0 });
-    if (decision.start === 'stream' && pending.length > 0) context.log.info({ tables: pending }, 'new tables: their rows are copied by backfill');
+    if (decision.start === 'first' && copy === 'none')
+      for (const table of tables) await record.putCopy({ table: table.name, oid: table.oid, state: 'done', rows: 0 });
+    if (decision.start === 'stream' && pending.length > 0)
+      context.log.info({ tables: pending }, 'new tables: their rows are copied by backfill');
   }
 
-  async run(copy: FirstCopy, first: { consistentPoint: bigint; snapshot: string } | undefined, tables: readonly CapturedTable[], releaseSnapshot: () => Promise<void>): Promise<void> {
+  async run(
+    copy: FirstCopy,
+    first: { consistentPoint: bigint; snapshot: string } | undefined,
+    tables: readonly CapturedTable[],
+    releaseSnapshot: () => Promise<void>,
+  ): Promise<void> {
     const writing = this.#out.run();
     const stop = (): void => this.#out.stop();
     this.#signal.addEventListener('abort', stop, { once: true });
@@ -162,11 +170,26 @@ class Streaming {
     }
   }
 
-  async #copyThenStream(how: FirstCopy, first: { consistentPoint: bigint; snapshot: string } | undefined, tables: readonly CapturedTable[], releaseSnapshot: () => Promise<void>): Promise<void> {
+  async #copyThenStream(
+    how: FirstCopy,
+    first: { consistentPoint: bigint; snapshot: string } | undefined,
+    tables: readonly CapturedTable[],
+    releaseSnapshot: () => Promise<void>,
+  ): Promise<void> {
     const { context, catalog, record } = this.#options;
     const { config, log } = context;
     if (first && how === 'snapshot') {
-      const copy = new Snapshot(first.consistentPoint, { url: config.databaseUrl!, catalog, subject: config.subject, eventLimit: this.#eventLimit, log, record, out: this.#out, schemas: this.#schemas, signal: this.#signal });
+      const copy = new Snapshot(first.consistentPoint, {
+        url: config.databaseUrl!,
+        catalog,
+        subject: config.subject,
+        eventLimit: this.#eventLimit,
+        log,
+        record,
+        out: this.#out,
+        schemas: this.#schemas,
+        signal: this.#signal,
+      });
       await copy.copy(first.snapshot, inSnapshot(tables, config.snapshotMax));
     }
     if (first && how === 'backfill') this.#markGap(first.consistentPoint);
@@ -174,7 +197,7 @@ class Streaming {
     const source = new PostgresSource({
       url: config.databaseUrl!,
       slot: config.slot,
-      publications: Object.values(publicationNames(config.publication)),
+      publications: publicationList(config.publication),
       catalog,
       subject: config.subject,
       eventLimit: this.#eventLimit,
@@ -182,7 +205,16 @@ class Streaming {
       client: this.#control,
       schemas: this.#schemas,
     });
-    const clock = new Clock({ control: this.#control, config, source, out: this.#out, record, tracker: this.#tracker, metrics: this.#options.metrics, slot: config.slot });
+    const clock = new Clock({
+      control: this.#control,
+      config,
+      source,
+      out: this.#out,
+      record,
+      tracker: this.#tracker,
+      metrics: this.#options.metrics,
+      slot: config.slot,
+    });
     await Promise.race([this.#read(source, first), clock.run(this.#signal), this.#backfill(clock), record.resetAsked(this.#signal)]);
     await clock.confirm();
   }
@@ -191,7 +223,10 @@ class Streaming {
     const { config } = this.#options.context;
     const note = 'changes before this may be missing; every table is copied again by backfill';
     const data = { from: formatLsn(consistentPoint), note };
-    this.#out.add({ due: () => true, run: () => this.#out.writeBetween([`${config.subject}._mark.gap`], (encoder, index) => encoder.mark(index, 'gap', data)) });
+    this.#out.add({
+      due: () => true,
+      run: () => this.#out.writeBetween([`${config.subject}._mark.gap`], (encoder, index) => encoder.mark(index, 'gap', data)),
+    });
   }
 
   async #read(source: PostgresSource, first: { consistentPoint: bigint } | undefined): Promise<void> {

@@ -76,7 +76,9 @@ export class Snapshot {
     let rows = 0;
     const each = (row: Tuple): void => {
       rows++;
-      this.#emit(relation.subjects.read, relation.name, (index) => this.#encoder.change(index, { relation, op: 'read', before: undefined, oldKind: 0, after: row }, 0));
+      this.#emit(relation.subjects.read, relation.name, (index) =>
+        this.#encoder.change(index, { relation, op: 'read', before: undefined, oldKind: 0, after: row }, 0),
+      );
     };
     await readRows(client, selectRows(readable, {}), each, async () => {
       signal.throwIfAborted();

@@ -29,10 +29,9 @@ export async function findStart(
   const database = await identifySystem(replication);
   const slot = await findSlot(control, slotName);
   const { rows } = await control.query<{ name: string }>('SELECT current_database()::text AS name');
-  const epochStart = Number((await record.get('epoch_start')) ?? '1');
   const timeline = await record.get('timeline');
   const kept = await record.position();
-  const { first, last } = await log.bounds();
+  const { first, last, epochStart } = await log.bounds();
   const lastEvent = last >= first && last >= epochStart ? await log.get(last) : undefined;
   const lastPosition = lastEvent && positionOf(lastEvent);
   const decision = decideStart({

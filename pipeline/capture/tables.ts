@@ -73,7 +73,17 @@ export async function selectTables(client: PgClient, catalog: Catalog): Promise<
     const appendOnly = !row.usable && entryFor(catalog, row.schema, row.name).appendOnly;
     const reason = whyLeftOut(row, appendOnly);
     if (reason !== undefined) leftOut.push({ name, reason });
-    else tables.push({ oid: row.oid, schema: row.schema, table: row.name, name, size: row.size, estimate: row.estimate, hasKey: row.has_key, appendOnly });
+    else
+      tables.push({
+        oid: row.oid,
+        schema: row.schema,
+        table: row.name,
+        name,
+        size: row.size,
+        estimate: row.estimate,
+        hasKey: row.has_key,
+        appendOnly,
+      });
   }
   return { tables, leftOut };
 }
@@ -83,7 +93,9 @@ function whyLeftOut(row: TableRow, appendOnly: boolean): string | undefined {
   if (row.persistence === 'u') return `it is unlogged, so its changes are in no WAL (ALTER TABLE ${quoted} SET LOGGED)`;
   if (!row.owned) return 'this role does not own it, so it cannot publish it (make the role a member of the owner)';
   if (row.usable || appendOnly) return undefined;
-  const all = row.has_key ? `ALTER TABLE ${quoted} REPLICA IDENTITY FULL, or an immediate primary key with REPLICA IDENTITY DEFAULT` : `a primary key, or ALTER TABLE ${quoted} REPLICA IDENTITY FULL`;
+  const all = row.has_key
+    ? `ALTER TABLE ${quoted} REPLICA IDENTITY FULL, or an immediate primary key with REPLICA IDENTITY DEFAULT`
+    : `a primary key, or ALTER TABLE ${quoted} REPLICA IDENTITY FULL`;
   return `it has no usable replica identity; to include it: (1) give it ${all}; or (2) if rows are only inserted, appendOnly: true for it in the catalogue`;
 }
 
@@ -97,17 +109,46 @@ export function publicationNames(base: string): Publications {
   return { all: base, append: `${base}_append` };
 }
 
+/** Both names, for a command that takes a list. */
+export function publicationList(base: string): readonly string[] {
+  const { all, append } = publicationNames(base);
+  return [all, append];
+}
+
 /**
  * Makes the publications, or brings those that are there in line: tables by name, each in exactly one. They must exist
  * before the slot, since decoding looks them up as they were when the WAL was written.
  */
-export async function ensurePublications(client: PgClient, names: Publications, tables: readonly CapturedTable[], log: Logger): Promise<void> {
+export async function ensurePublications(
+  client: PgClient,
+  names: Publications,
+  tables: readonly CapturedTable[],
+  log: Logger,
+): Promise<void> {
   await client.query(`SET lock_timeout = '30s'`);
-  await ensurePublication(client, names.append, 'insert, truncate', tables.filter((table) => table.appendOnly), log);
-  await ensurePublication(client, names.all, 'insert, update, delete, truncate', tables.filter((table) => !table.appendOnly), log);
+  await ensurePublication(
+    client,
+    names.append,
+    'insert, truncate',
+    tables.filter((table) => table.appendOnly),
+    log,
+  );
+  await ensurePublication(
+    client,
+    names.all,
+    'insert, update, delete, truncate',
+    tables.filter((table) => !table.appendOnly),
+    log,
+  );
 }
 
-async function ensurePublication(client: PgClient, name: string, publish: string, tables: readonly CapturedTable[], log: Logger): Promise<void> {
+async function ensurePublication(
+  client: PgClient,
+  name: string,
+  publish: string,
+  tables: readonly CapturedTable[],
+  log: Logger,
+): Promise<void> {
   const id = escapeIdentifier(name);
   const { rowCount } = await client.query('SELECT FROM pg_catalog.pg_publication WHERE pubname = $1', [name]);
   if (!rowCount) await client.query(`CREATE PUBLICATION ${id} WITH (publish = '${publish}', publish_via_partition_root = true)`);
@@ -120,7 +161,15 @@ async function ensurePublication(client: PgClient, name: string, publish: string
   const wanted = new Set(tables.map((table) => table.oid));
   const added = tables.filter((table) => !published.has(table.oid));
   const dropped = rows.filter((row) => !wanted.has(row.oid));
-  if (dropped.length > 0) await client.query(`ALTER PUBLICATION ${id} DROP TABLE ${dropped.map((row) => `ONLY ${quoteTable(row.schema, row.name)}`).join(', ')}`);
-  if (added.length > 0) await client.query(`ALTER PUBLICATION ${id} ADD TABLE ${added.map((table) => `ONLY ${quoteTable(table.schema, table.table)}`).join(', ')}`);
-  if (added.length + dropped.length > 0) log.info({ publication: name, added: added.map((table) => table.name), removed: dropped.map((row) => `${row.schema}.${row.name}`) }, 'publication brought in line');
+  if (dropped.length > 0)
+    await client.query(`ALTER PUBLICATION ${id} DROP TABLE ${dropped.map((row) => `ONLY ${quoteTable(row.schema, row.name)}`).join(', ')}`);
+  if (added.length > 0)
+    await client.query(
+      `ALTER PUBLICATION ${id} ADD TABLE ${added.map((table) => `ONLY ${quoteTable(table.schema, table.table)}`).join(', ')}`,
+    );
+  if (added.length + dropped.length > 0)
+    log.info(
+      { publication: name, added: added.map((table) => table.name), removed: dropped.map((row) => `${row.schema}.${row.name}`) },
+      'publication brought in line',
+    );
 }

@@ -36,7 +36,11 @@ export async function connectNats(url: string, name: string, log: Logger): Promi
     noAsyncTraces: true,
   }).catch((error: unknown) => {
     if (/authorization|authentication/i.test(messageOf(error)))
-      throw usage('nats_unauthorized', `NATS at ${withoutSecrets(url)} refuses the user or password`, 'correct NATS_URL: nats://user:password@host:port');
+      throw usage(
+        'nats_unauthorized',
+        `NATS at ${withoutSecrets(url)} refuses the user or password`,
+        'correct NATS_URL: nats://user:password@host:port',
+      );
     throw error;
   });
   void watch(connection, log);
@@ -80,7 +84,11 @@ function requireVersion(version: string): void {
     const part = parts[i] ?? 0;
     if (part > least) return;
     if (part < least || Number.isNaN(part))
-      throw refused('nats_too_old', `the NATS server is version ${version}; atomic batches need ${oldestServer.join('.')} or newer`, 'upgrade the NATS server, or unset NATS_URL to use a local one');
+      throw refused(
+        'nats_too_old',
+        `the NATS server is version ${version}; atomic batches need ${oldestServer.join('.')} or newer`,
+        'upgrade the NATS server, or unset NATS_URL to use a local one',
+      );
   }
 }
 

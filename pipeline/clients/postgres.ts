@@ -32,7 +32,13 @@ export const stableText: readonly string[] = [
 
 /** A connected client whose background errors (a server that went away) are logged, not thrown. */
 export async function connectPostgres(url: string, applicationName: string, log: Logger, extra: PgConfig = {}): Promise<PgClient> {
-  const client = new pg.Client({ connectionString: url, application_name: applicationName, keepAlive: true, connectionTimeoutMillis: 10_000, ...extra });
+  const client = new pg.Client({
+    connectionString: url,
+    application_name: applicationName,
+    keepAlive: true,
+    connectionTimeoutMillis: 10_000,
+    ...extra,
+  });
   client.on('error', (error) => log.debug({ error: messageOf(error) }, `${applicationName}: PostgreSQL connection lost`));
   await client.connect();
   return client;
@@ -40,10 +46,18 @@ export async function connectPostgres(url: string, applicationName: string, log:
 
 /** A pool of short-lived uses; connections that break while idle are replaced at the next use. */
 export function createPool(url: string, applicationName: string, log: Logger, max = 5): PgPool {
-  const pool = new pg.Pool({ connectionString: url, application_name: applicationName, max, keepAlive: true, connectionTimeoutMillis: 10_000 });
+  const pool = new pg.Pool({
+    connectionString: url,
+    application_name: applicationName,
+    max,
+    keepAlive: true,
+    connectionTimeoutMillis: 10_000,
+  });
   pool.on('error', (error) => log.debug({ error: messageOf(error) }, `${applicationName}: idle PostgreSQL connection lost`));
   // The pool listens only to idle clients: one that is lost while checked out, between two queries, would end the process.
-  pool.on('connect', (client) => client.on('error', (error) => log.debug({ error: messageOf(error) }, `${applicationName}: PostgreSQL connection lost`)));
+  pool.on('connect', (client) =>
+    client.on('error', (error) => log.debug({ error: messageOf(error) }, `${applicationName}: PostgreSQL connection lost`)),
+  );
   return pool;
 }
 

@@ -19,7 +19,9 @@ export class AppendUnclear extends HeadwaterError {
 export class OffsetExpired extends HeadwaterError {
   readonly oldest: Seq;
   constructor(asked: Seq, oldest: Seq) {
-    super('offset_expired', `the log no longer holds sequence ${asked}: the oldest is ${oldest}`, { hint: 'rebuild this reader from the oldest event, or from a backfill' });
+    super('offset_expired', `the log no longer holds sequence ${asked}: the oldest is ${oldest}`, {
+      hint: 'rebuild this reader from the oldest event, or from a backfill',
+    });
     this.oldest = oldest;
   }
 }

@@ -18,6 +18,8 @@ export interface Bounds {
   readonly last: Seq;
   /** Names this history; another epoch means that positions of before say nothing here. */
   readonly epoch: string;
+  /** The first sequence of this epoch, whether or not it is still held. */
+  readonly epochStart: Seq;
   readonly bytes: number;
   readonly messages: number;
 }

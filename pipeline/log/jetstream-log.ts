@@ -6,7 +6,7 @@ import { OffsetExpired } from './errors.ts';
 import type { Bounds, EventLog, LogEvent, NewEvent, ReadOptions, Seq } from './event-log.ts';
 import { Publisher } from './publisher.ts';
 import { PullReader } from './pull-reader.ts';
-import { epochKey, ensureStream, renewEpoch, type StreamSettings } from './stream.ts';
+import { epochKey, epochStartKey, ensureStream, renewEpoch, type StreamSettings } from './stream.ts';
 
 const defaultHighWater = 16 * 1024 ** 2;
 const trimCheckMs = 1_000;
@@ -21,7 +21,12 @@ export class JetStreamLog implements EventLog {
   readonly #log: Logger;
   readonly #publisher: Publisher;
 
-  private constructor(connection: NatsConnection, jsm: JetStreamManager, settings: Pick<StreamSettings, 'stream' | 'subject'>, log: Logger) {
+  private constructor(
+    connection: NatsConnection,
+    jsm: JetStreamManager,
+    settings: Pick<StreamSettings, 'stream' | 'subject'>,
+    log: Logger,
+  ) {
     this.#connection = connection;
     this.#jsm = jsm;
     this.#stream = settings.stream;
@@ -41,7 +46,10 @@ export class JetStreamLog implements EventLog {
   static async open(connection: NatsConnection, settings: Pick<StreamSettings, 'stream' | 'subject'>, log: Logger): Promise<JetStreamLog> {
     const jsm = await jetstreamManager(connection, { timeout: 10_000 });
     await jsm.streams.info(settings.stream).catch((error: unknown) => {
-      throw new HeadwaterError('no_log', `stream ${settings.stream} is not there: ${messageOf(error)}`, { reaction: 'retry', hint: 'start capture, which makes it' });
+      throw new HeadwaterError('no_log', `stream ${settings.stream} is not there: ${messageOf(error)}`, {
+        reaction: 'retry',
+        hint: 'start capture, which makes it',
+      });
     });
     return new JetStreamLog(connection, jsm, settings, log);
   }
@@ -86,7 +94,13 @@ export class JetStreamLog implements EventLog {
   async *#readOnce(from: Seq, options: ReadOptions): AsyncGenerator<readonly LogEvent[], void, undefined> {
     const tick = this.#all.replace(/>$/, '_tick');
     const subjects = options.subjects ? withoutOverlap([...options.subjects, tick]) : [this.#all];
-    const reader = await PullReader.open(this.#connection, this.#jsm, { stream: this.#stream, start: { seq: from }, subjects, highWaterBytes: options.highWaterBytes ?? defaultHighWater, maxPayload: this.maxPayload });
+    const reader = await PullReader.open(this.#connection, this.#jsm, {
+      stream: this.#stream,
+      start: { seq: from },
+      subjects,
+      highWaterBytes: options.highWaterBytes ?? defaultHighWater,
+      maxPayload: this.maxPayload,
+    });
     try {
       let position = from;
       let checkedAt = -Infinity;
@@ -116,7 +130,13 @@ export class JetStreamLog implements EventLog {
   }
 
   async lastPerSubject(subject: string): Promise<readonly LogEvent[]> {
-    const reader = await PullReader.open(this.#connection, this.#jsm, { stream: this.#stream, start: { lastPerSubject: true }, subjects: [subject], highWaterBytes: 64 * 1024 ** 2, maxPayload: this.maxPayload });
+    const reader = await PullReader.open(this.#connection, this.#jsm, {
+      stream: this.#stream,
+      start: { lastPerSubject: true },
+      subjects: [subject],
+      highWaterBytes: 64 * 1024 ** 2,
+      maxPayload: this.maxPayload,
+    });
     try {
       const found: LogEvent[] = [];
       while (reader.pending > 0) {
@@ -131,7 +151,14 @@ export class JetStreamLog implements EventLog {
   }
 
   async firstSince(time: Date): Promise<LogEvent | undefined> {
-    const info = await this.#jsm.consumers.add(this.#stream, { ack_policy: 'none', mem_storage: true, num_replicas: 1, inactive_threshold: nanos(1_000), deliver_policy: 'by_start_time', opt_start_time: time.toISOString() });
+    const info = await this.#jsm.consumers.add(this.#stream, {
+      ack_policy: 'none',
+      mem_storage: true,
+      num_replicas: 1,
+      inactive_threshold: nanos(1_000),
+      deliver_policy: 'by_start_time',
+      opt_start_time: time.toISOString(),
+    });
     await this.#jsm.consumers.delete(this.#stream, info.name).catch(() => undefined);
     return info.num_pending === 0 ? undefined : this.get(info.delivered.stream_seq + 1);
   }
@@ -139,7 +166,14 @@ export class JetStreamLog implements EventLog {
   async bounds(): Promise<Bounds> {
     const { state, config } = await this.#jsm.streams.info(this.#stream);
     const first = state.messages === 0 ? state.last_seq + 1 : state.first_seq;
-    return { first, last: state.last_seq, bytes: state.bytes, messages: state.messages, epoch: config.metadata?.[epochKey] ?? '' };
+    return {
+      first,
+      last: state.last_seq,
+      bytes: state.bytes,
+      messages: state.messages,
+      epoch: config.metadata?.[epochKey] ?? '',
+      epochStart: Number(config.metadata?.[epochStartKey] ?? 1),
+    };
   }
 
   /** Begins a new history on the same stream and returns its epoch. */
@@ -167,17 +201,21 @@ export class JetStreamLog implements EventLog {
 function requireContiguous(position: Seq, events: readonly LogEvent[]): void {
   let expected = position;
   for (const { seq } of events) {
-    if (seq !== expected) throw expected < seq ? new OffsetExpired(expected, seq) : refused('log_regressed', `sequence ${seq} came after ${expected - 1}`);
+    if (seq !== expected)
+      throw expected < seq ? new OffsetExpired(expected, seq) : refused('log_regressed', `sequence ${seq} came after ${expected - 1}`);
     expected = seq + 1;
   }
 }
 
 /** Does a NATS subject match one of the filters (`*` one token, `>` the rest)? */
-export function matchesAny(subject: string, filters: readonly string[]): boolean {
+function matchesAny(subject: string, filters: readonly string[]): boolean {
   const tokens = subject.split('.');
   return filters.some((filter) => {
     const wanted = filter.split('.');
-    return wanted.every((token, i) => (token === '>' ? tokens.length > i : token === '*' ? i < tokens.length : token === tokens[i])) && (wanted.at(-1) === '>' || wanted.length === tokens.length);
+    return (
+      wanted.every((token, i) => (token === '>' ? tokens.length > i : token === '*' ? i < tokens.length : token === tokens[i])) &&
+      (wanted.at(-1) === '>' || wanted.length === tokens.length)
+    );
   });
 }
 

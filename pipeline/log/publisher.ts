@@ -7,9 +7,6 @@ const wrongLastSequence = 10071;
 const answerMs = 5_000;
 const decoder = new TextDecoder();
 
-/** Most events an atomic batch may hold (a limit of the server). */
-export const maxBatchEvents = 1_000;
-
 /** Bytes that the headers below add to an event, at most: to be kept free below the server's max_payload. */
 export const headerBytes = 256;
 
@@ -42,7 +39,8 @@ export class Publisher {
   async append(events: readonly NewEvent[], expectedLastSeq: Seq): Promise<Seq> {
     const [first] = events;
     if (!first) return expectedLastSeq;
-    const ack = events.length === 1 ? await this.#request(first, plainHeaders(expectedLastSeq)) : await this.#batch(events, expectedLastSeq);
+    const ack =
+      events.length === 1 ? await this.#request(first, plainHeaders(expectedLastSeq)) : await this.#batch(events, expectedLastSeq);
     return sequenceOf(ack, expectedLastSeq, expectedLastSeq + events.length);
   }
 
@@ -97,7 +95,12 @@ function plainHeaders(expectedLastSeq: Seq): MsgHdrs {
 function sequenceOf(answer: Msg, expectedLastSeq: Seq, wanted: Seq): Seq {
   const ack = JSON.parse(decoder.decode(answer.data)) as PubAck;
   if (ack.error?.err_code === wrongLastSequence) throw new AppendConflict(expectedLastSeq, ack.error.description ?? '');
-  if (ack.error) throw new HeadwaterError('append_refused', `the log refused: ${ack.error.description ?? 'no reason given'} (${ack.error.err_code ?? 0})`, { reaction: 'retry' });
+  if (ack.error)
+    throw new HeadwaterError(
+      'append_refused',
+      `the log refused: ${ack.error.description ?? 'no reason given'} (${ack.error.err_code ?? 0})`,
+      { reaction: 'retry' },
+    );
   if (ack.seq !== wanted) throw new AppendUnclear(`acknowledged sequence ${ack.seq}, expected ${wanted}`);
   return ack.seq;
 }

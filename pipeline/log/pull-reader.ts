@@ -55,7 +55,9 @@ export class PullReader {
       num_replicas: 1,
       inactive_threshold: nanos(30_000),
       filter_subjects: [...options.subjects],
-      ...('seq' in options.start ? { deliver_policy: 'by_start_sequence', opt_start_seq: options.start.seq } : { deliver_policy: 'last_per_subject' }),
+      ...('seq' in options.start
+        ? { deliver_policy: 'by_start_sequence', opt_start_seq: options.start.seq }
+        : { deliver_policy: 'last_per_subject' }),
     });
     const reader = new PullReader(connection, options, info.name, info.num_pending);
     reader.#start(async () => {
@@ -65,9 +67,13 @@ export class PullReader {
   }
 
   #start(remove: () => Promise<void>): void {
-    const subscription = this.#connection.subscribe(this.#inbox, { callback: (error, message) => (error ? this.#fail(error) : this.#receive(message)) });
+    const subscription = this.#connection.subscribe(this.#inbox, {
+      callback: (error, message) => (error ? this.#fail(error) : this.#receive(message)),
+    });
     const watchdog = setInterval(() => this.#checkSilence(), heartbeatMs);
-    const unwatch = onConnectionChange(this.#connection, (state) => this.#fail(new HeadwaterError('reader_interrupted', `connection ${state}`, { reaction: 'retry' })));
+    const unwatch = onConnectionChange(this.#connection, (state) =>
+      this.#fail(new HeadwaterError('reader_interrupted', `connection ${state}`, { reaction: 'retry' })),
+    );
     this.#cleanups.push(
       () => subscription.unsubscribe(),
       () => clearInterval(watchdog),
@@ -113,7 +119,12 @@ export class PullReader {
 
   #pull(): void {
     if (this.#failure || this.#outstanding > refillBelow || this.#waitingBytes > this.#options.highWaterBytes) return;
-    const request = { batch, max_bytes: Math.max(this.#options.highWaterBytes, 2 * this.#options.maxPayload), expires: nanos(expiresMs), idle_heartbeat: nanos(heartbeatMs) };
+    const request = {
+      batch,
+      max_bytes: Math.max(this.#options.highWaterBytes, 2 * this.#options.maxPayload),
+      expires: nanos(expiresMs),
+      idle_heartbeat: nanos(heartbeatMs),
+    };
     this.#outstanding += batch;
     this.#connection.publish(this.#subject, JSON.stringify(request), { reply: this.#inbox });
   }
@@ -123,7 +134,10 @@ export class PullReader {
     if (this.#failure) return;
     if (message.data.length === 0 && message.headers && message.headers.code > 0) return this.#status(message);
     const { streamSeq, consumerSeq, pending } = parseReply(message.reply ?? '');
-    if (consumerSeq !== this.#nextConsumerSeq) return this.#fail(new HeadwaterError('reader_gap', `consumer sequence ${consumerSeq} instead of ${this.#nextConsumerSeq}`, { reaction: 'retry' }));
+    if (consumerSeq !== this.#nextConsumerSeq)
+      return this.#fail(
+        new HeadwaterError('reader_gap', `consumer sequence ${consumerSeq} instead of ${this.#nextConsumerSeq}`, { reaction: 'retry' }),
+      );
     this.#nextConsumerSeq++;
     this.#outstanding--;
     this.pending = pending;
@@ -142,11 +156,16 @@ export class PullReader {
       this.#outstanding = Math.max(0, this.#outstanding - Number(left));
       return this.#pull();
     }
-    this.#fail(new HeadwaterError('reader_interrupted', `the server ended the pull: ${code} ${message.headers?.description ?? ''}`, { reaction: 'retry' }));
+    this.#fail(
+      new HeadwaterError('reader_interrupted', `the server ended the pull: ${code} ${message.headers?.description ?? ''}`, {
+        reaction: 'retry',
+      }),
+    );
   }
 
   #checkSilence(): void {
-    if (performance.now() - this.#heardAt > silenceMs && this.#outstanding > 0) this.#fail(new HeadwaterError('reader_silent', 'no heartbeat from the server', { reaction: 'retry' }));
+    if (performance.now() - this.#heardAt > silenceMs && this.#outstanding > 0)
+      this.#fail(new HeadwaterError('reader_silent', 'no heartbeat from the server', { reaction: 'retry' }));
   }
 }
 

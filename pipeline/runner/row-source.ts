@@ -10,6 +10,8 @@ export interface CachedRow {
 export interface RowsPosition {
   readonly seq: Seq;
   readonly epoch: string;
+  /** The first sequence that was folded: after the epoch's beginning, rows that have not changed since are missing. */
+  readonly from: Seq;
 }
 
 /**

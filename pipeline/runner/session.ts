@@ -97,8 +97,8 @@ export class Session<Effects> {
       requireContinuity(processor.name, stored, bounds);
       return stored;
     }
-    const start = { seq: Math.max(0, bounds.first - 1), epoch: bounds.epoch };
-    if (start.seq > 0)
+    const start = { seq: Math.max(bounds.first, bounds.epochStart) - 1, epoch: bounds.epoch };
+    if (bounds.first > bounds.epochStart)
       this.#parts.log.warn(`${processor.name}: starts at sequence ${bounds.first}, since the log no longer holds what was before`);
     const outcome = await this.#untilItWorks('state store', () => store.commit(processor.begin(), undefined, start));
     return outcome === 'committed' ? start : this.#load();

@@ -8,7 +8,13 @@ export type Logger = PinoLogger;
 /** Logs go to stderr, so that stdout stays for answers: JSON lines, or readable ones on a terminal. */
 export function createLogger(level: string, terminal: boolean = process.stderr.isTTY): Logger {
   if (!terminal) return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, process.stderr);
-  const stream = pretty({ destination: 2, sync: true, translateTime: 'SYS:HH:MM:ss.l', ignore: 'role', messageFormat: '{if role}{role}: {end}{msg}' });
+  const stream = pretty({
+    destination: 2,
+    sync: true,
+    translateTime: 'SYS:HH:MM:ss.l',
+    ignore: 'role',
+    messageFormat: '{if role}{role}: {end}{msg}',
+  });
   return pino({ level, base: null }, stream);
 }
 

@@ -14,7 +14,8 @@ export const path: SettingType<string> = { label: 'path', parse: text.parse };
 /** Names that go into NATS subjects, Postgres identifiers and file names alike. */
 export const name: SettingType<string> = {
   label: 'name',
-  parse: (value) => (/^[A-Za-z_][A-Za-z0-9_-]{0,47}$/.test(value) ? value : fail('must be letters, digits, _ or -, not starting with a digit, at most 48')),
+  parse: (value) =>
+    /^[A-Za-z_][A-Za-z0-9_-]{0,47}$/.test(value) ? value : fail('must be letters, digits, _ or -, not starting with a digit, at most 48'),
 };
 
 export const bool: SettingType<boolean> = {
@@ -30,7 +31,10 @@ export const port: SettingType<number> = {
 export function count(min: number, max: number): SettingType<number> {
   return {
     label: `whole number, ${min} to ${max}`,
-    parse: (value) => (/^\d{1,15}$/.test(value) && Number(value) >= min && Number(value) <= max ? Number(value) : fail(`must be a whole number from ${min} to ${max}`)),
+    parse: (value) =>
+      /^\d{1,15}$/.test(value) && Number(value) >= min && Number(value) <= max
+        ? Number(value)
+        : fail(`must be a whole number from ${min} to ${max}`),
   };
 }
 
@@ -59,11 +63,18 @@ export const bytes: SettingType<number> = {
 
 export const list: SettingType<readonly string[]> = {
   label: 'comma-separated list',
-  parse: (value) => value.split(',').map((item) => item.trim()).filter(Boolean),
+  parse: (value) =>
+    value
+      .split(',')
+      .map((item) => item.trim())
+      .filter(Boolean),
 };
 
 export function choice<const T extends string>(...values: readonly T[]): SettingType<T> {
-  return { label: values.join(' | '), parse: (value) => values.find((known) => known === value) ?? fail(`must be one of ${values.join(', ')}`) };
+  return {
+    label: values.join(' | '),
+    parse: (value) => values.find((known) => known === value) ?? fail(`must be one of ${values.join(', ')}`),
+  };
 }
 
 export function url(...protocols: readonly string[]): SettingType<string> {
@@ -71,7 +82,9 @@ export function url(...protocols: readonly string[]): SettingType<string> {
     label: `${protocols[0]} URL`,
     parse: (value) => {
       const parsed = URL.canParse(value) ? new URL(value) : fail(`must be a URL like ${protocols[0]}://host:port`);
-      return protocols.includes(parsed.protocol.slice(0, -1)) ? value : fail(`must begin with ${protocols.map((p) => `${p}://`).join(' or ')}`);
+      return protocols.includes(parsed.protocol.slice(0, -1))
+        ? value
+        : fail(`must begin with ${protocols.map((p) => `${p}://`).join(' or ')}`);
     },
   };
 }

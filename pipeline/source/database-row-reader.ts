@@ -39,7 +39,11 @@ export function databaseRows(pool: PgPool, catalog: Catalog, subject: string): D
     const condition = keyCondition(readable, key);
     let row: string | undefined;
     try {
-      await readRows(client, selectRows(readable, { where: condition }), (tuple) => (row = encodeRow(readable.relation, tuple).toString('utf8')));
+      await readRows(
+        client,
+        selectRows(readable, { where: condition }),
+        (tuple) => (row = encodeRow(readable.relation, tuple).toString('utf8')),
+      );
     } catch (error) {
       // Class 22: the text is no value of the column's type.
       if (String((error as { code?: unknown }).code).startsWith('22')) throw usage('bad_key', messageOf(error));
@@ -51,6 +55,7 @@ export function databaseRows(pool: PgPool, catalog: Catalog, subject: string): D
 
 function keyCondition({ relation }: ReadableTable, key: readonly string[]): string {
   if (relation.key.length === 0) throw usage('bad_key', `${relation.name} has no primary key`);
-  if (relation.key.length !== key.length) throw new HeadwaterError('bad_key', `the key of ${relation.name} has ${relation.key.length} columns, not ${key.length}`);
+  if (relation.key.length !== key.length)
+    throw new HeadwaterError('bad_key', `the key of ${relation.name} has ${relation.key.length} columns, not ${key.length}`);
   return relation.key.map((i, n) => `t.${escapeIdentifier(relation.columns[i]!.name)} = ${escapeLiteral(key[n]!)}`).join(' AND ');
 }

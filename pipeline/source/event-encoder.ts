@@ -198,7 +198,10 @@ function columnsToOmit({ relation, before, after }: Change, limit: number): Read
   const sizeIn = (row: Tuple | undefined, i: number): number => (row && i < row.count ? encodedSize(relation, row, i) : 0);
   const sizes = relation.columns.map((column, i) => (column.excluded ? 0 : sizeIn(before, i) + sizeIn(after, i)));
   let excess = sizes.reduce((sum, size) => sum + size, 4_096) - limit;
-  const largestFirst = sizes.map((_, i) => i).filter((i) => !relation.key.includes(i)).sort((a, b) => sizes[b]! - sizes[a]!);
+  const largestFirst = sizes
+    .map((_, i) => i)
+    .filter((i) => !relation.key.includes(i))
+    .sort((a, b) => sizes[b]! - sizes[a]!);
   const omitted = new Set<number>();
   for (const i of largestFirst) {
     if (excess <= 0) break;

@@ -4,7 +4,15 @@ const backslash = 0x5c;
 const hexDigits = '0123456789abcdef';
 
 /** Two-character escapes of JSON (RFC 8259, section 7), by byte. */
-const shortEscapes: Readonly<Record<number, string>> = { 0x08: '\\b', 0x09: '\\t', 0x0a: '\\n', 0x0c: '\\f', 0x0d: '\\r', [quote]: '\\"', [backslash]: '\\\\' };
+const shortEscapes: Readonly<Record<number, string>> = {
+  0x08: '\\b',
+  0x09: '\\t',
+  0x0a: '\\n',
+  0x0c: '\\f',
+  0x0d: '\\r',
+  [quote]: '\\"',
+  [backslash]: '\\\\',
+};
 
 /**
  * Builds JSON documents as bytes, one after the other, in large buffers: what Postgres sends as UTF-8 text goes into the

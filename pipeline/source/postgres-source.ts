@@ -64,7 +64,10 @@ export class PostgresSource implements Source {
   async *read(after: Position, signal: AbortSignal, onStart?: () => void): AsyncGenerator<readonly SourceEvent[], void, undefined> {
     const { url, slot, publications, log } = this.#options;
     this.#resume = after;
-    const stream = await ReplicationStream.open({ url, slot, publications, start: after.lsn, applicationName: 'headwater capture', log }, this.#handle);
+    const stream = await ReplicationStream.open(
+      { url, slot, publications, start: after.lsn, applicationName: 'headwater capture', log },
+      this.#handle,
+    );
     this.#stream = stream;
     onStart?.();
     let failure: Error | undefined;
@@ -149,7 +152,13 @@ export class PostgresSource implements Source {
   #row(op: RowOp, source: Buffer, at: number): undefined {
     const { relation: oid, oldKind } = readRowChange(source, at, this.#before, this.#after);
     const relation = this.#known(oid);
-    const change: Change = { relation, op, oldKind, before: oldKind === 0 ? undefined : this.#before, after: op === 'delete' ? undefined : this.#after };
+    const change: Change = {
+      relation,
+      op,
+      oldKind,
+      before: oldKind === 0 ? undefined : this.#before,
+      after: op === 'delete' ? undefined : this.#after,
+    };
     this.#change(change);
   }
 

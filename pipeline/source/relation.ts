@@ -55,7 +55,13 @@ const queryTypeNames = `
     FROM unnest($1::pg_catalog.oid[], $2::pg_catalog.int4[]) WITH ORDINALITY t(oid, modifier, n)`;
 
 /** Completes a Relation message from the catalogue of Postgres and from ours. */
-export async function describeRelation(client: Queryable, message: RelationMessage, types: TypeRegistry, catalog: Catalog, subject: string): Promise<Relation> {
+export async function describeRelation(
+  client: Queryable,
+  message: RelationMessage,
+  types: TypeRegistry,
+  catalog: Catalog,
+  subject: string,
+): Promise<Relation> {
   const oids = message.columns.map((column) => column.typeOid);
   await types.load(client, oids);
   const names = await client.query<{ names: string[] }>(queryTypeNames, [oids, message.columns.map((column) => column.typeModifier)]);
@@ -80,7 +86,13 @@ function makeRelation(message: RelationMessage, details: Details, types: TypeReg
     name,
     entry,
     captured: isCaptured(catalog, schema, table),
-    columns: message.columns.map((column) => ({ name: column.name, label: Buffer.from(`${JSON.stringify(column.name)}:`), type: types.get(column.typeOid), identity: column.identity, excluded: excluded.has(column.name) })),
+    columns: message.columns.map((column) => ({
+      name: column.name,
+      label: Buffer.from(`${JSON.stringify(column.name)}:`),
+      type: types.get(column.typeOid),
+      identity: column.identity,
+      excluded: excluded.has(column.name),
+    })),
     key,
     subjects: eachOp((op) => `${subject}.${token}.${op}`),
     heads: eachOp(heads),

@@ -217,7 +217,10 @@ export async function connectReplication(url: string, applicationName: string, l
     return client;
   } catch (error) {
     await client.end();
-    throw new HeadwaterError('replication_refused', `PostgreSQL refuses a replication connection: ${messageOf(error)}`, { reaction: 'retry', cause: error });
+    throw new HeadwaterError('replication_refused', `PostgreSQL refuses a replication connection: ${messageOf(error)}`, {
+      reaction: 'retry',
+      cause: error,
+    });
   }
 }
 
@@ -231,7 +234,13 @@ function queryMessage(sql: string): Buffer {
 
 /** An ErrorResponse: fields of a type byte and a string each. */
 function serverError(source: Buffer, body: number, end: number): Error {
-  const fields = new Map(source.toString('utf8', body, end).split('\0').filter(Boolean).map((field) => [field[0], field.slice(1)]));
+  const fields = new Map(
+    source
+      .toString('utf8', body, end)
+      .split('\0')
+      .filter(Boolean)
+      .map((field) => [field[0], field.slice(1)]),
+  );
   const message = fields.get('M') ?? 'unknown error';
   const active = fields.get('C') === '55006';
   return new HeadwaterError(active ? 'slot_active' : 'replication_failed', `PostgreSQL: ${message}`, { reaction: 'retry' });

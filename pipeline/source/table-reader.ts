@@ -17,7 +17,13 @@ const queryColumns = `
     FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum`;
 
 /** Describes a table for reading. Throws `no_such_table` (usage) when there is none of this oid. */
-export async function describeTable(client: Queryable, table: { oid: number; schema: string; table: string }, types: TypeRegistry, catalog: Catalog, subject: string): Promise<ReadableTable> {
+export async function describeTable(
+  client: Queryable,
+  table: { oid: number; schema: string; table: string },
+  types: TypeRegistry,
+  catalog: Catalog,
+  subject: string,
+): Promise<ReadableTable> {
   const { rows } = await client.query<{ name: string; type: number; modifier: number }>(queryColumns, [table.oid]);
   if (rows.length === 0) throw new HeadwaterError('no_such_table', `table ${table.schema}.${table.table} is not there, or has no columns`);
   // Identity `x` is none of pgoutput's: the key then comes from the catalogue alone.

@@ -38,7 +38,9 @@ export class TypeRegistry {
     while (missing.length > 0) {
       const { rows: found } = await client.query<TypeRow>(queryTypes, [missing]);
       for (const row of found) rows.set(row.oid, row);
-      missing = found.flatMap((row) => [row.base, row.is_array ? row.element : 0]).filter((oid) => oid !== 0 && !rows.has(oid) && !this.#types.has(oid));
+      missing = found
+        .flatMap((row) => [row.base, row.is_array ? row.element : 0])
+        .filter((oid) => oid !== 0 && !rows.has(oid) && !this.#types.has(oid));
     }
     for (const oid of oids) this.#resolve(oid, rows);
   }

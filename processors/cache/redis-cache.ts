@@ -20,6 +20,9 @@ export const cacheKeys = {
   keyless: (prefix: string): string => `${prefix}:keyless`,
 } as const;
 
+/** Patterns of all these keys, behind the prefix. */
+export const cachePatterns: readonly string[] = ['row:*', 'keys:*', 'truncated', 'keyless', 'dropped*'];
+
 /** Encoded keys hold no further colon, so only the table's own could be taken for a separator. */
 export function encodeTable(table: string): string {
   return table.replace(/[%:]/g, encodeURIComponent);

@@ -64,10 +64,9 @@ export class RedisRows implements RowSource {
     return event && seq > Number(truncated ?? 0) ? { asOf, known: 'row', seq, event } : { asOf, known: 'absent' };
   }
 
-  /** Undefined also for a cache that began when the log's beginning was gone: rows that have not changed since are not in it. */
   async position(): Promise<RowsPosition | undefined> {
     const [seq, epoch, from] = await this.#client.hmget(this.#offset, 'seq', 'epoch', 'from');
-    return seq == null || epoch == null || from !== '1' ? undefined : { seq: Number(seq), epoch };
+    return seq == null || epoch == null || from == null ? undefined : { seq: Number(seq), epoch, from: Number(from) };
   }
 
   async holds(table: string): Promise<boolean> {

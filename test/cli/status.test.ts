@@ -5,7 +5,7 @@ type Parts = Omit<Status, 'healthy' | 'problems'>;
 
 function healthy(): Parts {
   return {
-    log: { first: 101, last: 200, epoch: 'e', bytes: 1, messages: 100, lastAt: new Date().toISOString() },
+    log: { first: 101, last: 200, epoch: 'e', epochStart: 1, bytes: 1, messages: 100, lastAt: new Date().toISOString() },
     slot: { name: 'headwater', active: true, retainedBytes: 1_000, confirmedFlushLsn: '0/1', walStatus: 'reserved' },
     processors: [{ name: 'cache', seq: 198, epoch: 'e', lagEvents: 2, lagSeconds: 0.1 }],
     deadLetters: 0,

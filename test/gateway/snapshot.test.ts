@@ -5,7 +5,7 @@ import { memoryHarness, price, TestClient, until, type Frame } from './support/h
 /** Rows that are a fold of the events, as of a position, while some have been written since. */
 function rowsOf(rows: readonly CachedRow[], seq: number, failing = false): RowSource {
   return {
-    position: () => Promise.resolve({ seq, epoch: 'epoch-1' }),
+    position: () => Promise.resolve({ seq, epoch: 'epoch-1', from: 1 }),
     holds: (table) => Promise.resolve(table === 'public.prices'),
     async *rows() {
       for (let i = 0; i < rows.length; i += 100) {

@@ -5,6 +5,7 @@ import type { Bounds, EventLog, LogEvent, NewEvent, ReadOptions, Seq } from '../
 /** The log in memory, with the faults that a test may want: trimming, another epoch, a reader that waits. */
 export class MemoryLog implements EventLog {
   epoch = 'epoch-1';
+  epochStart: Seq = 1;
   /** Readings that have begun, by their start. */
   readonly reads: Seq[] = [];
   readonly #events: LogEvent[] = [];
@@ -74,6 +75,7 @@ export class MemoryLog implements EventLog {
       first: this.#first,
       last: this.head,
       epoch: this.epoch,
+      epochStart: this.epochStart,
       bytes: held.reduce((sum, { data }) => sum + data.length, 0),
       messages: held.length,
     });

@@ -4,7 +4,7 @@ import type { NewEvent } from '../../../pipeline/log/event-log.ts';
 import { RedisStateStore } from '../../../pipeline/runner/redis-state-store.ts';
 import { startRunner } from '../../../pipeline/runner/runner.ts';
 import { cacheProcessor, type CacheEffects } from '../../../processors/cache/fold.ts';
-import { cacheKeys, redisCache } from '../../../processors/cache/redis-cache.ts';
+import { cacheKeys, cachePatterns, redisCache } from '../../../processors/cache/redis-cache.ts';
 import { RedisRows } from '../../../processors/cache/redis-rows.ts';
 import { defaultCatalog } from '../../../schemas/catalog.ts';
 import { encodeRowKey } from '../../../schemas/row-key.ts';
@@ -172,7 +172,7 @@ describe('cache in Redis', () => {
     );
   });
 
-  it('has no position while it is empty, or when it began after the log’s beginning', async () => {
+  it('has no position while it is empty, and says where it began', async () => {
     expect(await rows.position()).to.equal(undefined);
     const log = new FaultyLog();
     log.add(...Array.from({ length: 10 }, (_, i) => rowEvent(i + 1, 'insert', { key: { id: i }, after: { id: i } })));
@@ -180,7 +180,24 @@ describe('cache in Redis', () => {
     const role = startRunner(roleContext(), { eventLog: log, processor: cacheProcessor(catalog), store, deadLetters: noLetters });
     await until(async () => (await store.offset())?.seq === 10);
     await role.stop();
-    expect(await rows.position()).to.equal(undefined);
+    expect(await rows.position()).to.include({ seq: 10, from: 5 });
+  });
+
+  it('forgets the rows of another epoch and starts at the new one’s first event', async () => {
+    await fold([rowEvent(1, 'insert', { key: { id: 'old' }, after: { id: 'old' } })]);
+    const log = new FaultyLog();
+    log.add(...Array.from({ length: 10 }, (_, i) => rowEvent(i + 1, 'insert', { key: { id: i }, after: { id: i } })));
+    [log.epoch, log.epochStart] = ['epoch-2', 8];
+    const mend = async (): Promise<boolean> => {
+      await store.wipe(cachePatterns);
+      return true;
+    };
+    const role = startRunner(roleContext(), { eventLog: log, processor: cacheProcessor(catalog), store, deadLetters: noLetters, mend });
+    await until(async () => (await store.offset())?.seq === 10);
+    await role.stop();
+    expect(await rows.position()).to.deep.equal({ seq: 10, epoch: 'epoch-2', from: 8 });
+    const known = await Promise.all(['old', '5', '7', '9'].map(async (key) => (await rows.row('public.prices', key)).known));
+    expect(known).to.deep.equal(['nothing', 'nothing', 'row', 'row']);
   });
 
   it('does not hold tables with rows that have no primary key, nor those the catalogue keeps out', async () => {
