@@ -1,6 +1,8 @@
 import { table, type Output } from './output.ts';
 import type { Status } from './status.ts';
 
+const mostKeys = 10;
+
 /** The status for a person: tables, then what is wrong. */
 export function statusText(status: Status, output: Output): string {
   const { red, green, bold } = output.colors;
@@ -15,10 +17,12 @@ export function statusText(status: Status, output: Output): string {
         ...logRows(status),
         ...slotRows(status),
         ['dead letters', status.deadLetters === undefined ? 'unknown' : number(status.deadLetters)],
+        ['connections', connected(status)],
       ],
     ),
     '',
     ...processors(status, output),
+    ...keys(status, output),
     verdict,
   ].join('\n');
 }
@@ -54,6 +58,21 @@ function processors({ processors: list }: Status, output: Output): string[] {
   if (!list || list.length === 0) return [];
   const rows = list.map(({ name, seq, lagEvents, lagSeconds }) => [name, number(seq), number(lagEvents), `${lagSeconds.toFixed(1)} s`]);
   return [table(output, ['PROCESSOR', 'OFFSET', 'LAG', 'BEHIND'], rows), ''];
+}
+
+function connected({ connections }: Status): string {
+  if (!connections) return 'unknown';
+  return `${number(connections.connections)} with ${number(connections.subscriptions)} subscription${connections.subscriptions === 1 ? '' : 's'}`;
+}
+
+/** The keys with the most connections. */
+function keys({ connections }: Status, output: Output): string[] {
+  if (!connections || connections.keys.length === 0) return [];
+  const shown = connections.keys.slice(0, mostKeys);
+  const rows = shown.map((key) => [key.keyId, number(key.connections), number(key.subscriptions)]);
+  const left = connections.keys.length - shown.length;
+  const rest = left > 0 ? [`and ${number(left)} more key${left === 1 ? '' : 's'}: status --json has them all`] : [];
+  return [table(output, ['KEY', 'CONNECTIONS', 'SUBSCRIPTIONS'], rows), ...rest, ''];
 }
 
 function number(value: number): string {

@@ -2,6 +2,7 @@ import type { PgPool } from '../pipeline/clients/postgres.ts';
 import type { RedisClient } from '../pipeline/clients/redis.ts';
 import type { Bounds, EventLog } from '../pipeline/log/event-log.ts';
 import { RedisKeys } from '../pipeline/runner/redis-keys.ts';
+import type { ConnectionRecord } from '../gateway/presence.ts';
 
 /** The log as it is held. `lastAt` is the commit time of its last event. */
 export interface LogStatus extends Bounds {
@@ -29,6 +30,21 @@ export interface ProcessorStatus {
   readonly lagSeconds: number;
 }
 
+/** The connections of one API key, on all gateways. */
+export interface KeyConnections {
+  readonly keyId: string;
+  readonly connections: number;
+  readonly subscriptions: number;
+}
+
+/** Who is connected to the gateways, as they last wrote it, some seconds ago. */
+export interface ConnectionsStatus {
+  readonly connections: number;
+  readonly subscriptions: number;
+  /** Most connections first. */
+  readonly keys: readonly KeyConnections[];
+}
+
 /** Everything `headwater status` says. A part is undefined when its server could not be asked; then `problems` says so. */
 export interface Status {
   readonly healthy: boolean;
@@ -36,6 +52,7 @@ export interface Status {
   readonly log: LogStatus | undefined;
   readonly slot: SlotStatus | undefined;
   readonly processors: readonly ProcessorStatus[] | undefined;
+  readonly connections: ConnectionsStatus | undefined;
   readonly deadLetters: number | undefined;
 }
 
@@ -95,8 +112,22 @@ export async function lagOf(offset: StoredOffset, log: EventLog, bounds: Bounds)
   return { ...offset, lagEvents: Math.max(0, bounds.last - offset.seq), lagSeconds: ageSeconds(next && commitTime(next.data)) };
 }
 
+/** Adds connections up. */
+export function connectionsStatus(records: readonly ConnectionRecord[]): ConnectionsStatus {
+  const keys = new Map<string, KeyConnections>();
+  for (const { keyId, subscriptions } of records) {
+    const sum = keys.get(keyId) ?? { keyId, connections: 0, subscriptions: 0 };
+    keys.set(keyId, { keyId, connections: sum.connections + 1, subscriptions: sum.subscriptions + subscriptions });
+  }
+  const sorted = [...keys.values()].sort((a, b) => b.connections - a.connections || (a.keyId < b.keyId ? -1 : 1));
+  return { connections: records.length, subscriptions: records.reduce((sum, record) => sum + record.subscriptions, 0), keys: sorted };
+}
+
 /** What is wrong, each with what to do about it. Only of parts that are there: the others have a problem of their own. */
-export function problemsOf({ log, slot, processors, deadLetters }: Omit<Status, 'healthy' | 'problems'>, tickMs: number): string[] {
+export function problemsOf(
+  { log, slot, processors, deadLetters }: Omit<Status, 'healthy' | 'problems' | 'connections'>,
+  tickMs: number,
+): string[] {
   const problems: string[] = [];
   if (log) {
     const silence = ageSeconds(log.lastAt);

@@ -1,7 +1,9 @@
-import { STATUS_CODES, type IncomingMessage } from 'node:http';
+import { ServerResponse, STATUS_CODES, type IncomingMessage, type Server } from 'node:http';
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { errorBody } from '../pipeline/runtime/http.ts';
 import type { Config } from '../pipeline/runtime/config.ts';
+import { errorCodes, type HttpErrorCode } from '../schemas/error-codes.ts';
 import { bearerOf } from './authenticator.ts';
 import { addressGroup, type ClientAddress } from './client-address.ts';
 import type { Credential } from './client-frames.ts';
@@ -22,8 +24,7 @@ export const keyInUrlMessage = 'keys do not belong in URLs: send an Authorizatio
 
 /** Why an upgrade is refused, as an HTTP answer. */
 interface Refusal {
-  readonly status: number;
-  readonly code: string;
+  readonly code: HttpErrorCode;
   readonly message: string;
   readonly retryAfterS?: number;
 }
@@ -39,25 +40,25 @@ export interface AdmissionServices {
 /** Is the upgrade refused? */
 export function refusalOf(request: IncomingMessage, { config, address, connects, ready }: AdmissionServices): Refusal | undefined {
   const url = request.url ?? '';
-  if (url.split('?', 1)[0] !== realtimePath) return { status: 404, code: 'not_found', message: `WebSockets are at ${realtimePath}` };
-  if (hasKeyInUrl(url)) return { status: 400, code: 'bad_request', message: keyInUrlMessage };
+  if (url.split('?', 1)[0] !== realtimePath) return { code: 'not_found', message: `WebSockets are at ${realtimePath}` };
+  if (hasKeyInUrl(url)) return { code: 'bad_request', message: keyInUrlMessage };
   const { origin } = request.headers;
   if (origin !== undefined && config.origins.length > 0 && !config.origins.includes(origin))
-    return { status: 403, code: 'forbidden', message: 'this origin may not connect' };
+    return { code: 'forbidden', message: 'this origin may not connect' };
   const waitMs = connects.take(addressGroup(address.of(request)), config.limitConnects, config.limitConnects, performance.now());
   if (waitMs > 0)
     return {
-      status: 429,
       code: 'rate_limited',
       message: 'too many new connections from this address',
       retryAfterS: Math.ceil(waitMs / 1_000),
     };
-  if (!ready()) return { status: 503, code: 'overload', message: 'the log cannot be read yet, try again', retryAfterS: 1 };
+  if (!ready()) return { code: 'overload', message: 'the log cannot be read yet, try again', retryAfterS: 1 };
   return undefined;
 }
 
 /** Answers an upgrade with an ordinary HTTP error, and closes. */
-export function refuseUpgrade(socket: Duplex, { status, code, message, retryAfterS }: Refusal): void {
+export function refuseUpgrade(socket: Duplex, { code, message, retryAfterS }: Refusal): void {
+  const { status } = errorCodes[code];
   const body = JSON.stringify(errorBody(code, message));
   const lines = [
     `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`,
@@ -68,6 +69,22 @@ export function refuseUpgrade(socket: Duplex, { status, code, message, retryAfte
   ];
   socket.once('finish', () => socket.destroy());
   socket.end(`${lines.join('\r\n')}\r\n\r\n${body}`);
+}
+
+/** Does the request ask for another protocol than WebSocket, and has no body? Some clients offer HTTP/2 with every request. */
+export function offersOther({ headers }: IncomingMessage): boolean {
+  const hasBody = headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
+  return !hasBody && headers.upgrade?.toLowerCase() !== 'websocket';
+}
+
+/** Serves such a request in the protocol it came in, as a server may (RFC 9110, section 7.8). */
+export function ignoreUpgrade(server: Server, request: IncomingMessage, socket: Duplex): void {
+  if (!(socket instanceof Socket)) return void socket.destroy();
+  const response = new ServerResponse(request);
+  response.shouldKeepAlive = false;
+  response.assignSocket(socket);
+  response.once('finish', () => socket.end());
+  server.emit('request', request, response);
 }
 
 /** The credential that came with the upgrade, if one did. */

@@ -2,9 +2,9 @@ import { randomBytes } from 'node:crypto';
 import type { ApiKey } from '../pipeline/keys/key-store.ts';
 import type { Config } from '../pipeline/runtime/config.ts';
 import type { Seq } from '../pipeline/log/event-log.ts';
+import { errorCodes, type CloseReason } from '../schemas/error-codes.ts';
 import type { Authenticator } from './authenticator.ts';
 import { parseClientFrame, type Credential } from './client-frames.ts';
-import { closeCodes, type CloseReason } from './close-codes.ts';
 import type { FanOut, LiveSubscription, Receiver } from './fan-out.ts';
 import type { Flushed, Flusher } from './flusher.ts';
 import { Heartbeat } from './heartbeat.ts';
@@ -13,7 +13,7 @@ import type { GatewayMetrics } from './metrics.ts';
 import type { Presence } from './presence.ts';
 import { runReplay, type ReplayContext, type ReplayTarget } from './replay.ts';
 import { openSession, phaseOf, step } from './session.ts';
-import type { Input, Output, SessionState, SubscriptionRequest } from './session-state.ts';
+import type { Input, Output, Refusal, SessionState, SubscriptionRequest } from './session-state.ts';
 import type { Selection } from './start-position.ts';
 import type { Tail } from './tail.ts';
 import type { TokenBuckets } from './token-bucket.ts';
@@ -41,7 +41,8 @@ const replayHighWater = 256 * 1024;
 /** Unsent bytes above which live delivery gives up. */
 const liveHighWater = 1024 * 1024;
 const cursorEveryMs = 14_000;
-const presenceEveryMs = 20_000;
+/** When a key has too many connections on other nodes it is asked to come back after this: by then it is known which are left. */
+const elsewhereRetryMs = 5_000;
 /** A client that was told this often to slow down, and did not, is closed. */
 const maxRefusals = 500;
 
@@ -73,7 +74,8 @@ export class Connection implements Receiver, Flushed, Visited {
   #pushed = false;
   #cursorDue = false;
   #cursorAt = Date.now();
-  #presenceAt = 0;
+  /** Subscriptions that presence was told of; -1 when it has to be told anew. */
+  #toldSubscriptions = -1;
   #refusals = 0;
 
   /** @param credential what came with the upgrade; without it the first frame has to be `connect` */
@@ -138,7 +140,7 @@ export class Connection implements Receiver, Flushed, Visited {
     else if (verdict === 'dead') this.end('heartbeat', 'no answer to a ping');
     this.#dispatch({ type: 'tick', now });
     this.#visitCursor(now);
-    if (this.#key && now - this.#presenceAt > presenceEveryMs) this.#tellPresence(now);
+    this.#tellPresence();
   }
 
   #visitCursor(now: number): void {
@@ -151,10 +153,12 @@ export class Connection implements Receiver, Flushed, Visited {
     this.#dispatch({ type: 'liveCursor', seq: this.#services.tail.position });
   }
 
-  #tellPresence(now: number): void {
-    this.#presenceAt = now;
+  #tellPresence(): void {
+    const { presence } = this.#services;
     const subscriptions = this.#state.subscriptions.size;
-    this.#services.presence?.set({ connection: this.id, keyId: this.#key!.keyId, since: this.#since, subscriptions });
+    if (!presence || !this.#key || subscriptions === this.#toldSubscriptions) return;
+    this.#toldSubscriptions = subscriptions;
+    presence.set({ connection: this.id, keyId: this.#key.keyId, since: this.#since, subscriptions });
   }
 
   #onText(text: string): void {
@@ -223,7 +227,7 @@ export class Connection implements Receiver, Flushed, Visited {
   }
 
   async #authenticate(credential: Credential): Promise<void> {
-    const { authenticator, keyConnections, config, tail } = this.#services;
+    const { authenticator, config, tail } = this.#services;
     const outcome =
       credential.kind === 'apiKey'
         ? await authenticator.authenticate(credential.apiKey)
@@ -233,16 +237,25 @@ export class Connection implements Receiver, Flushed, Visited {
     const { key } = outcome;
     const limits = limitsOf(config, key.limits);
     if (key.keyId !== this.#key?.keyId) {
-      if (!keyConnections.enter(key.keyId, limits.connections))
-        return this.#dispatch({
-          type: 'refused',
-          code: 'connection_limit',
-          message: `the key has ${limits.connections} connections already`,
-        });
-      if (this.#key) keyConnections.leave(this.#key.keyId);
+      const refusal = this.#enter(key.keyId, limits.connections);
+      if (refusal) return this.#dispatch({ type: 'refused', ...refusal });
+      if (this.#key) this.#services.keyConnections.leave(this.#key.keyId);
+      this.#toldSubscriptions = -1;
     }
     this.#key = key;
     this.#dispatch({ type: 'admitted', principal: key, limits, epoch: tail.epoch, head: tail.position });
+  }
+
+  /**
+   * Counts this connection for the key. What is known of other nodes is some seconds old: connections of a node that has
+   * just gone may be among it, so that a client that comes from there is only asked to come back.
+   */
+  #enter(keyId: string, most: number): Refusal | undefined {
+    const { keyConnections, presence } = this.#services;
+    if (keyConnections.enter(keyId, most - (presence?.elsewhere(keyId) ?? 0))) return undefined;
+    const message = `the key has ${most} connections already`;
+    if (keyConnections.of(keyId) >= most) return { code: 'connection_limit', message };
+    return { code: 'rate_limited', message: `${message}, counted on all nodes some seconds ago`, retryAfterMs: elsewhereRetryMs };
   }
 
   #begin(ref: number, request: SubscriptionRequest): void {
@@ -287,7 +300,7 @@ export class Connection implements Receiver, Flushed, Visited {
 
   #close(reason: CloseReason): void {
     if (this.#socket.open) this.#write();
-    this.#socket.close(closeCodes[reason], reason);
+    this.#socket.close(errorCodes[reason].close, reason);
   }
 
   #push(frame: Buffer): void {

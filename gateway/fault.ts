@@ -1,21 +1,5 @@
 import type { Seq } from '../pipeline/log/event-log.ts';
-
-/** Codes of `error` frames that leave the connection open. */
-export type FaultCode =
-  | 'bad_request'
-  | 'unknown_channel'
-  | 'forbidden'
-  | 'bad_filter'
-  | 'bad_token'
-  | 'epoch_changed'
-  | 'position_ahead'
-  | 'resume_expired'
-  | 'replay_busy'
-  | 'rate_limited'
-  | 'snapshot_unavailable'
-  | 'unauthorized'
-  | 'overload'
-  | 'internal';
+import type { FaultCode } from '../schemas/error-codes.ts';
 
 /** What an `error` frame says beyond whom it concerns. */
 export interface Fault {

@@ -7,7 +7,7 @@ import type { RowSource } from '../pipeline/runner/row-source.ts';
 import type { Routes } from '../pipeline/runtime/http.ts';
 import type { Role, RoleContext } from '../pipeline/runtime/lifecycle.ts';
 import type { Catalog } from '../schemas/catalog.ts';
-import { credentialOf, refusalOf, refuseUpgrade, type AdmissionServices } from './admission.ts';
+import { credentialOf, ignoreUpgrade, offersOther, refusalOf, refuseUpgrade, type AdmissionServices } from './admission.ts';
 import { Authenticator } from './authenticator.ts';
 import { Channels, type ChannelEvent } from './channels.ts';
 import { clientAddress } from './client-address.ts';
@@ -106,7 +106,7 @@ class RunningGateway implements Gateway {
     const app = await createHttpServer({ config, log, address, authenticator: this.#authenticator, routes: this.#parts.routes ?? [] });
     this.#close = () => app.close();
     const services = this.#connectionServices();
-    const acceptor = createAcceptor();
+    const acceptor = createAcceptor((socket, message) => refuseUpgrade(socket, { code: 'bad_request', message }));
     const admission: AdmissionServices = {
       config,
       address,
@@ -115,6 +115,7 @@ class RunningGateway implements Gateway {
     };
     app.server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       socket.on('error', () => socket.destroy());
+      if (offersOther(request)) return ignoreUpgrade(app.server, request, socket);
       const refusal = refusalOf(request, admission);
       if (refusal) return refuseUpgrade(socket, refusal);
       acceptor.accept(request, socket, head, (opened) => {

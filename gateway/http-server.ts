@@ -1,9 +1,11 @@
 import fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Config } from '../pipeline/runtime/config.ts';
 import { HeadwaterError, messageOf } from '../pipeline/runtime/errors.ts';
-import { errorBody, type Routes } from '../pipeline/runtime/http.ts';
+import { errorBody, sendError, type Routes } from '../pipeline/runtime/http.ts';
 import type { Logger } from '../pipeline/runtime/logging.ts';
-import { hasKeyInUrl, keyInUrlMessage, realtimePath } from './admission.ts';
+import { errorCodes, type HttpErrorCode } from '../schemas/error-codes.ts';
+import { hasKeyInUrl, keyInUrlMessage, realtimePath, refuseUpgrade } from './admission.ts';
+import { AllowedMethods } from './allowed-methods.ts';
 import { bearerOf, type Authenticator } from './authenticator.ts';
 import type { ClientAddress } from './client-address.ts';
 
@@ -24,20 +26,23 @@ export async function createHttpServer(services: HttpServices): Promise<FastifyI
     forceCloseConnections: true,
     bodyLimit: 1024 ** 2,
     requestTimeout: 60_000,
+    // What the framework and the parser refuse by themselves gets the same form of answer.
+    frameworkErrors: (error, request, reply) => void answerError(error, request, reply, log),
+    clientErrorHandler: (error, socket) => {
+      if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
+      refuseUpgrade(socket, { code: 'bad_request', message: 'the request is not HTTP, is too long, or did not come in time' });
+    },
   });
   // Fastify wants the property declared; every route under /v2 finds it set by the hook.
   app.decorateRequest('principal', null as never);
   app.addHook('onRequest', (request, reply) => cors(config.origins, request, reply));
   app.addHook('onRequest', (request, reply) => authenticate(services.authenticator, request, reply));
-  app.setNotFoundHandler((request, reply) =>
-    reply.code(404).send(errorBody('not_found', `there is no ${request.method} ${pathOf(request)}`)),
-  );
+  const allowed = new AllowedMethods();
+  app.addHook('onRoute', (route) => allowed.add(route));
+  app.setNotFoundHandler((request, reply) => answerUnrouted(allowed, request, reply));
   app.setErrorHandler((error: FastifyError, request, reply) => answerError(error, request, reply, log));
   app.get(realtimePath, (_request, reply) =>
-    reply
-      .code(426)
-      .header('Upgrade', 'websocket')
-      .send(errorBody('upgrade_required', 'this is a WebSocket: connect with a WebSocket client')),
+    sendError(reply.header('Upgrade', 'websocket'), 'upgrade_required', 'this is a WebSocket: connect with a WebSocket client'),
   );
   for (const mount of routes) await mount(app);
   await app.ready();
@@ -61,16 +66,15 @@ export async function listen(app: FastifyInstance, { host, port, provenance }: C
 async function authenticate(authenticator: Authenticator, request: FastifyRequest, reply: FastifyReply): Promise<void> {
   const path = pathOf(request);
   if ((path !== '/v2' && !path.startsWith('/v2/')) || path === realtimePath || request.method === 'OPTIONS') return;
-  if (hasKeyInUrl(request.url)) return void (await reply.code(400).send(errorBody('bad_request', keyInUrlMessage)));
+  if (hasKeyInUrl(request.url)) return void (await sendError(reply, 'bad_request', keyInUrlMessage));
   const apiKey = bearerOf(request.headers.authorization);
   const outcome = apiKey === undefined ? undefined : await authenticator.authenticate(apiKey);
   if (outcome?.ok) request.principal = outcome.key;
-  else if (outcome?.code === 'overload') await reply.code(503).header('Retry-After', '1').send(errorBody('overload', outcome.message));
-  else
-    await reply
-      .code(401)
-      .header('WWW-Authenticate', 'Bearer')
-      .send(errorBody('unauthorized', outcome?.message ?? 'send Authorization: Bearer with an API key'));
+  else if (outcome?.code === 'overload') await sendError(reply.header('Retry-After', '1'), 'overload', outcome.message);
+  else {
+    const message = outcome?.message ?? 'send Authorization: Bearer with an API key';
+    await sendError(reply.header('WWW-Authenticate', 'Bearer'), 'unauthorized', message);
+  }
 }
 
 /** Browsers may read answers only from the origins that are configured. */
@@ -87,21 +91,27 @@ async function cors(origins: readonly string[], request: FastifyRequest, reply: 
     .send();
 }
 
+/** No route took the request: the path is not there, or it takes other methods. */
+function answerUnrouted(allowed: AllowedMethods, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const path = pathOf(request);
+  const methods = allowed.of(path);
+  if (methods.length === 0) return sendError(reply, 'not_found', `there is no ${path}`);
+  const list = methods.join(', ');
+  return sendError(reply.header('Allow', list), 'method_not_allowed', `${path} takes ${list}, not ${request.method}`);
+}
+
 function answerError(error: FastifyError, request: FastifyRequest, reply: FastifyReply, log: Logger): FastifyReply {
   const status = error.statusCode ?? 500;
   if (status < 500) return reply.code(status).send(errorBody(codeOf(status), error.message));
   log.error({ error: messageOf(error), path: pathOf(request) }, 'a request failed');
-  return reply.code(status).send(errorBody('internal', 'the request could not be served'));
+  return sendError(reply, 'internal', 'the request could not be served');
 }
 
-function codeOf(status: number): string {
-  const codes: Readonly<Record<number, string>> = {
-    404: 'not_found',
-    413: 'too_large',
-    415: 'unsupported_media_type',
-    429: 'rate_limited',
-  };
-  return codes[status] ?? 'bad_request';
+/** The code of an error that the framework found, by its status. */
+function codeOf(status: number): HttpErrorCode {
+  const codes = Object.keys(errorCodes) as (keyof typeof errorCodes)[];
+  const found = codes.find((code): code is HttpErrorCode => 'status' in errorCodes[code] && errorCodes[code].status === status);
+  return found ?? 'bad_request';
 }
 
 function pathOf(request: FastifyRequest): string {

@@ -28,6 +28,10 @@ export class KeyConnections {
     return true;
   }
 
+  of(keyId: string): number {
+    return this.#counts.get(keyId) ?? 0;
+  }
+
   leave(keyId: string): void {
     const count = (this.#counts.get(keyId) ?? 0) - 1;
     if (count > 0) this.#counts.set(keyId, count);

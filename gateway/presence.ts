@@ -9,10 +9,12 @@ export interface ConnectionRecord {
 
 /**
  * Where connections are listed beyond this process, with a time to live. It is a convenience: when it fails, neither
- * delivery nor resuming suffers. Neither method throws or waits for anybody.
+ * delivery nor resuming suffers. No method throws or waits for anybody.
  */
 export interface Presence {
-  /** Adds or renews; called about every 20 s for each connection. */
+  /** Adds or changes a connection; called within about a second of what it tells. */
   set(record: ConnectionRecord): void;
   remove(connection: string): void;
+  /** How many connections the key has on other nodes, as of some seconds ago; 0 while that is not known. */
+  elsewhere(keyId: string): number;
 }

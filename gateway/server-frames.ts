@@ -1,7 +1,6 @@
 import type { Seq } from '../pipeline/log/event-log.ts';
+import type { CloseReason, FaultCode } from '../schemas/error-codes.ts';
 import type { FrameId } from './client-frames.ts';
-import type { CloseReason } from './close-codes.ts';
-import type { FaultCode } from './fault.ts';
 
 /** What one connection may do, as `connected` tells it. */
 export interface ConnectionLimits {

@@ -1,8 +1,8 @@
 import type { Seq } from '../pipeline/log/event-log.ts';
 import type { CachedRow } from '../pipeline/runner/row-source.ts';
 import type { Principal } from '../pipeline/runtime/http.ts';
+import type { CloseReason } from '../schemas/error-codes.ts';
 import type { ClientFrame, Credential, FrameId, From } from './client-frames.ts';
-import type { CloseReason } from './close-codes.ts';
 import type { Fault } from './fault.ts';
 import type { ConnectionLimits, ControlFrame } from './server-frames.ts';
 
@@ -51,6 +51,13 @@ export interface ReplayedEvent {
   readonly bytes: Uint8Array;
 }
 
+/** Why a key is not accepted. */
+export interface Refusal {
+  readonly code: 'unauthorized' | 'overload' | 'connection_limit' | 'rate_limited';
+  readonly message: string;
+  readonly retryAfterMs?: number;
+}
+
 export type Input =
   | { readonly type: 'frame'; readonly frame: ClientFrame }
   | { readonly type: 'limited'; readonly id: FrameId | undefined; readonly retryAfterMs: number }
@@ -61,7 +68,7 @@ export type Input =
       readonly epoch: string;
       readonly head: Seq;
     }
-  | { readonly type: 'refused'; readonly code: 'unauthorized' | 'overload' | 'connection_limit'; readonly message: string }
+  | ({ readonly type: 'refused' } & Refusal)
   | {
       readonly type: 'positioned';
       readonly ref: number;

@@ -1,9 +1,9 @@
 import { mayRead, type Principal } from '../pipeline/runtime/http.ts';
 import { isObject, type AuthFrame, type ClientFrame, type FrameId, type SubscribeFrame } from './client-frames.ts';
 import type { Seq } from '../pipeline/log/event-log.ts';
-import type { CloseReason } from './close-codes.ts';
+import type { CloseReason } from '../schemas/error-codes.ts';
 import type { ControlFrame } from './server-frames.ts';
-import type { Input, Output, ReplayedEvent, SessionState, Subscription } from './session-state.ts';
+import type { Input, Output, Refusal, ReplayedEvent, SessionState, Subscription } from './session-state.ts';
 import { encodeToken } from './token.ts';
 
 /*
@@ -177,11 +177,12 @@ function onAdmitted(state: SessionState, input: Extract<Input, { type: 'admitted
   return next;
 }
 
-function onRefused(state: SessionState, { code, message }: Extract<Input, { type: 'refused' }>): Step {
-  if (state.phase === 'admitting') return close(state, code, message, state.connectId);
+function onRefused(state: SessionState, { code, message, retryAfterMs }: Refusal): Step {
+  const retry = retryAfterMs === undefined ? {} : { retryAfterMs };
+  if (state.phase === 'admitting') return close(state, code, message, state.connectId, retry);
   if (!state.renewing) return { state, out: [] };
   const { id } = state.renewing;
-  return reply({ ...state, renewing: undefined }, { type: 'error', ...idOf({ id }), code, message });
+  return reply({ ...state, renewing: undefined }, { type: 'error', ...idOf({ id }), code, message, ...retry });
 }
 
 type Progress = Extract<Input, { readonly ref: number }>;
@@ -295,8 +296,8 @@ function onLiveCursor(state: SessionState, seq: Seq): Step {
   return reply({ ...state, liveTold: seq }, { type: 'cursor', seq, token: encodeToken({ epoch: state.epoch, seq }) });
 }
 
-function close(state: SessionState, reason: CloseReason, message: string, id?: FrameId): Step {
-  const error: ControlFrame = { type: 'error', ...idOf({ id }), code: reason, message };
+function close(state: SessionState, reason: CloseReason, message: string, id?: FrameId, retry: { retryAfterMs?: number } = {}): Step {
+  const error: ControlFrame = { type: 'error', ...idOf({ id }), code: reason, message, ...retry };
   return {
     state: { ...state, phase: 'closed', subscriptions: new Map(), waiting: [] },
     out: [...leaveAll(state), { type: 'send', frame: error }, { type: 'close', reason }],

@@ -37,9 +37,13 @@ export interface Acceptor {
   accept(request: IncomingMessage, socket: Duplex, head: Buffer, opened: (socket: GatewaySocket) => void): void;
 }
 
-/** The WebSocket server: the handshake and the reading side are the library's; frames are written to the socket beneath it. */
-export function createAcceptor(): Acceptor {
+/**
+ * The WebSocket server: the handshake and the reading side are the library's; frames are written to the socket beneath it.
+ * @param onMalformed answers and closes a socket whose handshake is none
+ */
+export function createAcceptor(onMalformed: (socket: Duplex, message: string) => void): Acceptor {
   const server = new WebSocketServer({ noServer: true, clientTracking: false, perMessageDeflate: false, maxPayload: maxFrameBytes });
+  server.on('wsClientError', (error, socket) => onMalformed(socket, error.message));
   return {
     accept: (request, socket, head, opened) => server.handleUpgrade(request, socket, head, (webSocket) => opened(wrap(webSocket, socket))),
   };

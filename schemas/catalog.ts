@@ -14,7 +14,7 @@ export interface TableEntry {
   readonly exclude: readonly string[];
   /** Captured although it has no usable replica identity: inserts and truncates only. */
   readonly appendOnly: boolean;
-  /** Whether the cache holds it; undefined: yes, unless it is larger than the snapshot limit. */
+  /** Whether the cache holds it; undefined: yes, unless capture finds it larger than the snapshot limit when it copies its rows. */
   readonly cache: boolean | undefined;
 }
 

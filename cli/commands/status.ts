@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { jetstreamManager, JetStreamApiError, type NatsConnection } from '../../pipeline/clients/nats.ts';
+import { listedConnections } from '../../gateway/redis-presence.ts';
 import { closeRedis, connectRedis } from '../../pipeline/clients/redis.ts';
 import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
 import { pause } from '../../pipeline/runtime/backoff.ts';
@@ -8,7 +9,17 @@ import { silentLogger } from '../../pipeline/runtime/logging.ts';
 import { configOf, type Cli } from '../cli.ts';
 import { locate, unreachable, withNats, withPostgres, type Located } from '../connections.ts';
 import { Ended } from '../failure.ts';
-import { lagOf, logStatus, problemsOf, slotStatus, storedOffsets, type Status } from '../status.ts';
+import {
+  connectionsStatus,
+  lagOf,
+  logStatus,
+  problemsOf,
+  slotStatus,
+  storedOffsets,
+  type ConnectionsStatus,
+  type Status,
+  type StoredOffset,
+} from '../status.ts';
 import { statusText } from '../status-text.ts';
 import { verb } from '../verb.ts';
 
@@ -55,6 +66,12 @@ async function show(cli: Cli, options: StatusOptions): Promise<void> {
   }
 }
 
+/** What the status takes from Redis. */
+interface InRedis {
+  readonly offsets: readonly StoredOffset[];
+  readonly connections: ConnectionsStatus;
+}
+
 /** Asks all three servers; one that does not answer is a problem, not the end. */
 async function collect(config: Target): Promise<Status> {
   const problems: string[] = [];
@@ -67,11 +84,14 @@ async function collect(config: Target): Promise<Status> {
     }
   };
   const quiet = silentLogger();
-  const [slot, held] = await Promise.all([
+  const stored = attempt(() => ofRedis(config));
+  const [slot, held, redis] = await Promise.all([
     attempt(() => withPostgres(config, quiet, (pool) => slotStatus(pool, config.slot))),
-    attempt(() => withNats(config, quiet, (connection) => ofNats(connection, config, attempt))),
+    attempt(() => withNats(config, quiet, (connection) => ofNats(connection, config, stored, attempt))),
+    stored,
   ]);
-  const parts = { log: held?.log, slot, processors: held?.processors, deadLetters: held?.deadLetters };
+  const { log, processors, deadLetters } = held ?? { log: undefined, processors: undefined, deadLetters: undefined };
+  const parts = { log, slot, processors, deadLetters, connections: redis?.connections };
   if (!slot && !problems.some((problem) => problem.startsWith('PostgreSQL')))
     problems.push(`there is no replication slot ${config.slot}: capture has never run on this database, or was detached`);
   problems.push(...problemsOf(parts, config.tick));
@@ -81,13 +101,15 @@ async function collect(config: Target): Promise<Status> {
 async function ofNats(
   connection: NatsConnection,
   config: Target,
+  stored: Promise<InRedis | undefined>,
   attempt: <T>(work: () => Promise<T>) => Promise<T | undefined>,
 ): Promise<Pick<Status, 'log' | 'processors' | 'deadLetters'>> {
   const deadLetters = await attempt(() => deadLetterCount(connection));
   const events = await attempt(() => JetStreamLog.open(connection, config, silentLogger()));
   if (!events) return { log: undefined, processors: undefined, deadLetters };
   try {
-    const offsets = await attempt(() => ofRedis(config, storedOffsets));
+    // Before the log is asked: an offset of after that may be beyond its end.
+    const offsets = (await stored)?.offsets;
     const log = await attempt(() => logStatus(events));
     const processors = log && offsets && (await attempt(() => Promise.all(offsets.map((offset) => lagOf(offset, events, log)))));
     return { log, processors, deadLetters };
@@ -96,12 +118,12 @@ async function ofNats(
   }
 }
 
-async function ofRedis<T>(config: Target, work: (redis: Awaited<ReturnType<typeof connectRedis>>) => Promise<T>): Promise<T> {
+async function ofRedis(config: Target): Promise<InRedis> {
   const redis = await connectRedis(config.redisUrl, silentLogger(), { signal: AbortSignal.timeout(5_000) }).catch(
     unreachable('Redis', config, 'redisUrl'),
   );
   try {
-    return await work(redis);
+    return { offsets: await storedOffsets(redis), connections: connectionsStatus(await listedConnections(redis)) };
   } finally {
     closeRedis(redis);
   }

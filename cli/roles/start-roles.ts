@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { connectNats, type NatsConnection } from '../../pipeline/clients/nats.ts';
 import { createPool } from '../../pipeline/clients/postgres.ts';
 import { closeRedis, connectRedis, openRedis } from '../../pipeline/clients/redis.ts';
@@ -13,6 +14,7 @@ import type { Logger } from '../../pipeline/runtime/logging.ts';
 import type { Registry } from '../../pipeline/runtime/metrics.ts';
 import { databaseRows } from '../../pipeline/source/database-row-reader.ts';
 import { startGateway, type Gateway } from '../../gateway/gateway.ts';
+import { RedisPresence } from '../../gateway/redis-presence.ts';
 import { RedisRows } from '../../processors/cache/redis-rows.ts';
 import { rowsRoutes } from '../../processors/cache/rows.ts';
 import { processors } from '../../processors/index.ts';
@@ -123,9 +125,11 @@ async function startGatewayRole(options: RolesOptions, closers: (() => Promise<v
   // The gateway works without Redis and says what is missing, so it does not wait for it.
   const redis = openRedis(config.redisUrl!, log);
   closers.push(async () => closeRedis(redis));
+  const presence = new RedisPresence({ client: redis, node: randomUUID(), log });
+  closers.push(() => presence.close());
   const rows = new RedisRows(redis, catalog);
   const routes = [rowsRoutes({ catalog, cache: rows, database: databaseRows(pool, catalog, config.subject), metrics, log })];
-  return startGateway(context, { eventLog, catalog, keys: postgresKeys(pool), rows, routes });
+  return startGateway(context, { eventLog, catalog, keys: postgresKeys(pool), rows, presence, routes });
 }
 
 async function openLog(

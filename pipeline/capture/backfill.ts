@@ -20,6 +20,8 @@ export interface BackfillOptions {
   readonly catalog: Catalog;
   readonly subject: string;
   readonly chunkRows: number;
+  /** Tables of more bytes than this are marked as large: the cache leaves them out. */
+  readonly largeAbove: number;
   readonly eventLimit: number;
   readonly log: Logger;
   readonly eventLog: EventLog;
@@ -71,7 +73,7 @@ export class Backfill {
         for (const setting of stableText) await client.query(setting);
         const readable = await describeTable(client, table, this.#types, this.#options.catalog, this.#options.subject);
         await this.#prime(client, table.name);
-        if (current.state === 'pending') await this.#begin(readable, current);
+        if (current.state === 'pending') await this.#begin(readable, current, table.size > this.#options.largeAbove);
         current = await this.#chunks(client, readable, { ...current, state: 'running' }, (reached) => (current = reached));
         return;
       } catch (error) {
@@ -201,10 +203,11 @@ export class Backfill {
   }
   readonly #keyEncoder = new EventEncoder(Number.MAX_SAFE_INTEGER);
 
-  async #begin(table: ReadableTable, state: CopyState): Promise<void> {
+  async #begin(table: ReadableTable, state: CopyState, large: boolean): Promise<void> {
     const { schemas, out } = this.#options;
     const { relation } = table;
-    await this.#mark(table, { phase: 'begin', table: relation.name, ...(state.where ? { where: state.where } : {}) });
+    const condition = state.where ? { where: state.where } : {};
+    await this.#mark(table, { phase: 'begin', table: relation.name, ...condition, ...(large ? { large } : {}) });
     if (schemas.get(relation.name) === relation.columnsJson) return;
     schemas.set(relation.name, relation.columnsJson);
     await this.#between(() => out.writeBetween([relation.schemaSubject], (encoder, index) => encoder.schema(index, relation, 0)));

@@ -5,7 +5,7 @@ import { BatchQueue } from './batch-queue.ts';
 import type { ChangeTracker } from './change-tracker.ts';
 import type { LogWriter, PositionedEvent } from './log-writer.ts';
 
-const highWaterBytes = 8 * 1024 ** 2;
+const highWaterBytes = 4 * 1024 ** 2;
 
 /** Work that stands between transactions: asked at each boundary, it says whether it wrote something. */
 export interface Interlude {
@@ -35,11 +35,13 @@ export class CaptureLog {
   #wake: (() => void) | undefined;
   #drained: (() => void) | undefined;
   #stopped = false;
-  #between = true;
+  #between: boolean;
   #whole: Lsn;
 
-  constructor(writer: LogWriter, tracker: ChangeTracker, eventLimit: number, onBatch: (progress: Progress) => void) {
+  /** @param between the log is known to end between two transactions; otherwise nothing may come in before the next one has ended */
+  constructor(writer: LogWriter, tracker: ChangeTracker, eventLimit: number, between: boolean, onBatch: (progress: Progress) => void) {
     this.#writer = writer;
+    this.#between = between;
     this.#tracker = tracker;
     this.#onBatch = onBatch;
     this.#encoder = new EventEncoder(eventLimit);
@@ -99,8 +101,8 @@ export class CaptureLog {
     const { lsn, index } = this.#writer.end.position;
     let next = Math.max(backfillIndex, index + 1);
     for (let from = 0; from < subjects.length; from += 1_000) {
+      this.#encoder.begin(formatIdLsn(lsn), undefined, nowMicros());
       const events = subjects.slice(from, from + 1_000).map((subject, i): PositionedEvent => {
-        this.#encoder.begin(formatIdLsn(lsn), undefined, nowMicros());
         encode(this.#encoder, next, from + i);
         return { subject, data: this.#encoder.end(false), lsn, index: next++ };
       });

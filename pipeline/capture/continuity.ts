@@ -41,6 +41,11 @@ export function decideStart(facts: Facts): Decision {
     throw gap('log_regressed', `the log ends at sequence ${log.lastSeq}, but ${record.position.seq} had been confirmed to PostgreSQL`);
   const position = log.last ?? keptPosition(facts);
   const empty = position === undefined;
+  if (empty && log.lastSeq >= record.epochStart)
+    throw gap(
+      'log_trimmed',
+      `the log's last event, sequence ${log.lastSeq}, has been trimmed, and the last position kept beside it is of sequence ${record.position?.seq ?? 'none'}: it is not known how far PostgreSQL (at ${formatLsn(database.flushLsn)}) has been read`,
+    );
   if (slot && slot.database !== facts.currentDatabase)
     throw refused(
       'slot_elsewhere',

@@ -30,6 +30,12 @@ export function positionOf(event: LogEvent): Position {
   }
 }
 
+/** Is this event of the log the last of its transaction, or of none? */
+export function endsTransaction(event: LogEvent): boolean {
+  const { tx } = JSON.parse(Buffer.from(event.data).toString('utf8')) as { tx?: { last?: boolean } };
+  return tx === undefined || tx.last === true;
+}
+
 /**
  * Writes to the end of the log, and knows where that is. Every publish names the sequence it follows, so nothing can be
  * written twice or beside another writer. When an answer does not come, the log's own last event says how much was stored.

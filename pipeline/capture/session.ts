@@ -130,7 +130,7 @@ class Streaming {
     this.#signal = signal;
     this.#eventLimit = eventLog.maxPayload - headerBytes;
     const writer = new LogWriter(eventLog, start.end, context.log, signal);
-    this.#out = new CaptureLog(writer, this.#tracker, this.#eventLimit, ({ events, bytes, seconds }) => {
+    this.#out = new CaptureLog(writer, this.#tracker, this.#eventLimit, start.between, ({ events, bytes, seconds }) => {
       metrics.events.inc(events);
       metrics.batches.inc();
       metrics.bytes.inc(bytes);
@@ -249,6 +249,7 @@ class Streaming {
       catalog,
       subject: config.subject,
       chunkRows: config.backfillChunk,
+      largeAbove: config.snapshotMax,
       eventLimit: this.#eventLimit,
       log,
       eventLog,

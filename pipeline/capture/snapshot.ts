@@ -98,7 +98,8 @@ export class Snapshot {
 
   #emit(subject: string, table: string | undefined, write: (index: number) => void): void {
     const index = this.#index++;
-    this.#encoder.begin(formatIdLsn(this.#lsn), undefined, nowMicros());
+    // One time for all that was read at once.
+    if (this.#waiting.length === 0) this.#encoder.begin(formatIdLsn(this.#lsn), undefined, nowMicros());
     write(index);
     this.#waiting.push({ subject, data: this.#encoder.end(false), lsn: this.#lsn, index, xid: undefined, last: true, table });
   }

@@ -7,7 +7,7 @@ import type { Logger } from '../runtime/logging.ts';
 import { formatLsn, parseLsn, type Lsn, type Position } from '../source/position.ts';
 import { decideStart, type Decision } from './continuity.ts';
 import { findSlot, identifySystem, leftTimelineAt } from './database.ts';
-import { positionOf, type LogEnd } from './log-writer.ts';
+import { endsTransaction, positionOf, type LogEnd } from './log-writer.ts';
 import type { CopyState, LogRecord } from './log-record.ts';
 import type { CapturedTable } from './tables.ts';
 
@@ -16,6 +16,8 @@ export interface Start {
   readonly decision: Decision;
   readonly end: LogEnd;
   readonly epochStart: number;
+  /** The log is known to end between two transactions, not within one. */
+  readonly between: boolean;
 }
 
 /** Gathers what database, slot, log and record say, and decides. Asks `control` in SQL and `replication` in its protocol. */
@@ -50,7 +52,8 @@ export async function findStart(
   const position: Position = decision.start === 'stream' ? decision.position : { lsn: 0n, index: 0 };
   await record.put('system_identifier', database.system);
   await record.put('timeline', String(database.timeline));
-  return { decision, end: { seq: last, position }, epochStart };
+  const between = decision.start === 'first' || (lastEvent !== undefined && endsTransaction(lastEvent));
+  return { decision, end: { seq: last, position }, epochStart, between };
 }
 
 export interface NewSlot {

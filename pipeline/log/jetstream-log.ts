@@ -4,8 +4,9 @@ import { HeadwaterError, messageOf, refused } from '../runtime/errors.ts';
 import type { Logger } from '../runtime/logging.ts';
 import { OffsetExpired } from './errors.ts';
 import type { Bounds, EventLog, LogEvent, NewEvent, ReadOptions, Seq } from './event-log.ts';
+import { Link } from './link.ts';
 import { Publisher } from './publisher.ts';
-import { PullReader } from './pull-reader.ts';
+import { PullReader, type PullOptions } from './pull-reader.ts';
 import { epochKey, epochStartKey, ensureStream, renewEpoch, type StreamSettings } from './stream.ts';
 
 const defaultHighWater = 16 * 1024 ** 2;
@@ -19,6 +20,7 @@ export class JetStreamLog implements EventLog {
   readonly #stream: string;
   readonly #all: string;
   readonly #log: Logger;
+  readonly #link: Link;
   readonly #publisher: Publisher;
 
   private constructor(
@@ -32,7 +34,8 @@ export class JetStreamLog implements EventLog {
     this.#stream = settings.stream;
     this.#all = `${settings.subject}.>`;
     this.#log = log;
-    this.#publisher = new Publisher(connection);
+    this.#link = new Link(connection);
+    this.#publisher = new Publisher(connection, this.#link);
   }
 
   /** Opens the log for writing: makes the stream or checks that the one that is there fits. */
@@ -94,31 +97,52 @@ export class JetStreamLog implements EventLog {
   async *#readOnce(from: Seq, options: ReadOptions): AsyncGenerator<readonly LogEvent[], void, undefined> {
     const tick = this.#all.replace(/>$/, '_tick');
     const subjects = options.subjects ? withoutOverlap([...options.subjects, tick]) : [this.#all];
-    const reader = await PullReader.open(this.#connection, this.#jsm, {
-      stream: this.#stream,
+    const reader = await this.#open({
       start: { seq: from },
       subjects,
       highWaterBytes: options.highWaterBytes ?? defaultHighWater,
-      maxPayload: this.maxPayload,
     });
     try {
       let position = from;
       let checkedAt = -Infinity;
       for (;;) {
         if (performance.now() - checkedAt > trimCheckMs) {
-          const { first, last } = await this.bounds();
-          if (position < first && first <= last + 1 && position <= last) throw new OffsetExpired(position, first);
+          await this.#requireHeld(position);
           checkedAt = performance.now();
         }
+        const { behind } = reader;
         const events = await reader.take(options.signal);
         if (!events) return;
         if (!options.subjects) requireContiguous(position, events);
+        // What the server had not sent yet, it may have trimmed and passed over. To a reader that keeps up it sends at once.
+        else if (behind) await this.#requireHeld(position);
         position = events.at(-1)!.seq + 1;
         yield events;
       }
     } finally {
       reader.close();
     }
+  }
+
+  async #open(options: Omit<PullOptions, 'stream' | 'maxPayload'>): Promise<PullReader> {
+    let opening: Promise<PullReader> | undefined;
+    const open = (): Promise<PullReader> =>
+      (opening = PullReader.open(this.#connection, this.#jsm, { ...options, stream: this.#stream, maxPayload: this.maxPayload }));
+    try {
+      return await this.#link.ask(open);
+    } catch (error) {
+      // Should it open after all, nobody waits for it any more.
+      opening?.then(
+        (reader) => reader.close(),
+        () => undefined,
+      );
+      throw error;
+    }
+  }
+
+  async #requireHeld(position: Seq): Promise<void> {
+    const { first, last } = await this.bounds();
+    if (position < first && position <= last) throw new OffsetExpired(position, first);
   }
 
   async get(seq: Seq): Promise<LogEvent | undefined> {
@@ -130,16 +154,14 @@ export class JetStreamLog implements EventLog {
   }
 
   async lastPerSubject(subject: string): Promise<readonly LogEvent[]> {
-    const reader = await PullReader.open(this.#connection, this.#jsm, {
-      stream: this.#stream,
+    const reader = await this.#open({
       start: { lastPerSubject: true },
       subjects: [subject],
       highWaterBytes: 64 * 1024 ** 2,
-      maxPayload: this.maxPayload,
     });
     try {
       const found: LogEvent[] = [];
-      while (reader.pending > 0) {
+      while (!reader.drained) {
         const events = await reader.take(AbortSignal.timeout(10_000));
         if (!events) throw new HeadwaterError('log_timeout', `no answer about ${subject} in 10 s`, { reaction: 'retry' });
         found.push(...events);
@@ -151,20 +173,22 @@ export class JetStreamLog implements EventLog {
   }
 
   async firstSince(time: Date): Promise<LogEvent | undefined> {
-    const info = await this.#jsm.consumers.add(this.#stream, {
-      ack_policy: 'none',
-      mem_storage: true,
-      num_replicas: 1,
-      inactive_threshold: nanos(1_000),
-      deliver_policy: 'by_start_time',
-      opt_start_time: time.toISOString(),
-    });
+    const info = await this.#link.ask(() =>
+      this.#jsm.consumers.add(this.#stream, {
+        ack_policy: 'none',
+        mem_storage: true,
+        num_replicas: 1,
+        inactive_threshold: nanos(1_000),
+        deliver_policy: 'by_start_time',
+        opt_start_time: time.toISOString(),
+      }),
+    );
     await this.#jsm.consumers.delete(this.#stream, info.name).catch(() => undefined);
     return info.num_pending === 0 ? undefined : this.get(info.delivered.stream_seq + 1);
   }
 
   async bounds(): Promise<Bounds> {
-    const { state, config } = await this.#jsm.streams.info(this.#stream);
+    const { state, config } = await this.#link.ask(() => this.#jsm.streams.info(this.#stream));
     const first = state.messages === 0 ? state.last_seq + 1 : state.first_seq;
     return {
       first,
@@ -183,12 +207,12 @@ export class JetStreamLog implements EventLog {
 
   /** Ends what this object keeps on the connection; the connection itself is its owner's. */
   close(): void {
-    this.#publisher.close();
+    this.#link.close();
   }
 
   async #message(query: { seq: number } | { last_by_subj: string }): Promise<LogEvent | undefined> {
     try {
-      const message = await this.#jsm.streams.getMessage(this.#stream, query);
+      const message = await this.#link.ask(() => this.#jsm.streams.getMessage(this.#stream, query));
       return message ? { seq: message.seq, subject: message.subject, data: message.data } : undefined;
     } catch (error) {
       if (error instanceof JetStreamApiError && error.code === noSuchMessage) return undefined;
@@ -222,5 +246,10 @@ function matchesAny(subject: string, filters: readonly string[]): boolean {
 /** The server refuses filters of which one covers another. */
 function withoutOverlap(filters: readonly string[]): readonly string[] {
   const distinct = [...new Set(filters)];
-  return distinct.filter((filter) => !distinct.some((other) => other !== filter && matchesAny(filter, [other])));
+  return distinct.filter((filter) => !distinct.some((other) => other !== filter && covers(other, filter)));
+}
+
+/** Does every subject that matches `narrow` match `wide`? (`*` does not cover `>`, which stands for several tokens.) */
+function covers(wide: string, narrow: string): boolean {
+  return matchesAny(narrow, [wide]) && (!narrow.endsWith('>') || wide.endsWith('>'));
 }

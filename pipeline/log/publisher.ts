@@ -1,8 +1,10 @@
-import { nuid, onConnectionChange, type Msg, type MsgHdrs, type NatsConnection } from '../clients/nats.ts';
+import { nuid, type Msg, type MsgHdrs, type NatsConnection } from '../clients/nats.ts';
 import { HeadwaterError, messageOf } from '../runtime/errors.ts';
 import { AppendConflict, AppendUnclear } from './errors.ts';
 import type { NewEvent, Seq } from './event-log.ts';
+import type { Link } from './link.ts';
 
+const wrongLastMessageId = 10070;
 const wrongLastSequence = 10071;
 const answerMs = 5_000;
 const decoder = new TextDecoder();
@@ -21,18 +23,11 @@ interface PubAck {
  */
 export class Publisher {
   readonly #connection: NatsConnection;
-  readonly #unwatch: () => void;
-  readonly #lost = new Set<() => void>();
+  readonly #link: Link;
 
-  constructor(connection: NatsConnection) {
+  constructor(connection: NatsConnection, link: Link) {
     this.#connection = connection;
-    this.#unwatch = onConnectionChange(connection, (state) => {
-      if (state === 'lost') for (const reject of this.#lost) reject();
-    });
-  }
-
-  close(): void {
-    this.#unwatch();
+    this.#link = link;
   }
 
   /** One event, or up to 1,000 as one atomic batch. */
@@ -44,9 +39,15 @@ export class Publisher {
     return sequenceOf(ack, expectedLastSeq, expectedLastSeq + events.length);
   }
 
-  /** Several events as pipelined publishes: cheaper than a batch for a few. When it throws, some of them may be stored. */
+  /**
+   * Several events as pipelined publishes: cheaper than a batch for a few. When it throws, a first part of them may be stored.
+   * Each names the one before it: after another writer's event the expected sequences of the later ones could fit again.
+   */
   async appendEach(events: readonly NewEvent[], expectedLastSeq: Seq): Promise<Seq> {
-    const acks = await Promise.allSettled(events.map((event, i) => this.#request(event, plainHeaders(expectedLastSeq + i))));
+    const chain = nuid.next();
+    const link = (i: number): string => `${i > 0 ? `\r\nNats-Expected-Last-Msg-Id: ${chain}.${i - 1}` : ''}\r\nNats-Msg-Id: ${chain}.${i}`;
+    const headersOf = (i: number): MsgHdrs => plainHeaders(expectedLastSeq + i, events.length > 1 ? link(i) : '');
+    const acks = await Promise.allSettled(events.map((event, i) => this.#request(event, headersOf(i))));
     let seq = expectedLastSeq;
     for (const ack of acks) {
       if (ack.status === 'rejected') throw ack.reason;
@@ -58,28 +59,30 @@ export class Publisher {
   #batch(events: readonly NewEvent[], expectedLastSeq: Seq): Promise<Msg> {
     const start = `NATS/1.0\r\nNats-Batch-Id: ${nuid.next()}\r\nNats-Batch-Sequence: `;
     const last = events.length - 1;
-    for (let i = 0; i < last; i++) {
-      const expected = i === 0 ? `\r\nNats-Expected-Last-Sequence: ${expectedLastSeq}` : '';
-      const { subject, data } = events[i]!;
-      this.#connection.publish(subject, data, { headers: encoded(`${start}${i + 1}${expected}\r\n\r\n`) });
-    }
-    return this.#request(events[last]!, encoded(`${start}${last + 1}\r\nNats-Batch-Commit: 1\r\n\r\n`));
+    return this.#ask(() => {
+      for (let i = 0; i < last; i++) {
+        const expected = i === 0 ? `\r\nNats-Expected-Last-Sequence: ${expectedLastSeq}` : '';
+        const { subject, data } = events[i]!;
+        this.#connection.publish(subject, data, { headers: encoded(`${start}${i + 1}${expected}\r\n\r\n`) });
+      }
+      return this.#send(events[last]!, encoded(`${start}${last + 1}\r\nNats-Batch-Commit: 1\r\n\r\n`));
+    });
   }
 
-  /** Sends, and waits for the answer; a lost connection ends the waiting at once. */
-  async #request(event: NewEvent, headers: MsgHdrs): Promise<Msg> {
-    let lost!: () => void;
-    const connectionLost = new Promise<never>((_, reject) => {
-      lost = () => reject(new Error('connection lost'));
-    });
-    this.#lost.add(lost);
+  #request(event: NewEvent, headers: MsgHdrs): Promise<Msg> {
+    return this.#ask(() => this.#send(event, headers));
+  }
+
+  async #ask(request: () => Promise<Msg>): Promise<Msg> {
     try {
-      return await Promise.race([this.#connection.request(event.subject, event.data, { timeout: answerMs, headers }), connectionLost]);
+      return await this.#link.ask(request);
     } catch (error) {
       throw new AppendUnclear(messageOf(error), error);
-    } finally {
-      this.#lost.delete(lost);
     }
+  }
+
+  #send(event: NewEvent, headers: MsgHdrs): Promise<Msg> {
+    return this.#connection.request(event.subject, event.data, { timeout: answerMs, headers });
   }
 }
 
@@ -88,13 +91,14 @@ function encoded(text: string): MsgHdrs {
   return { encode: () => Buffer.from(text, 'latin1') } as unknown as MsgHdrs;
 }
 
-function plainHeaders(expectedLastSeq: Seq): MsgHdrs {
-  return encoded(`NATS/1.0\r\nNats-Expected-Last-Sequence: ${expectedLastSeq}\r\n\r\n`);
+function plainHeaders(expectedLastSeq: Seq, more = ''): MsgHdrs {
+  return encoded(`NATS/1.0\r\nNats-Expected-Last-Sequence: ${expectedLastSeq}${more}\r\n\r\n`);
 }
 
 function sequenceOf(answer: Msg, expectedLastSeq: Seq, wanted: Seq): Seq {
   const ack = JSON.parse(decoder.decode(answer.data)) as PubAck;
-  if (ack.error?.err_code === wrongLastSequence) throw new AppendConflict(expectedLastSeq, ack.error.description ?? '');
+  if (ack.error?.err_code === wrongLastSequence || ack.error?.err_code === wrongLastMessageId)
+    throw new AppendConflict(expectedLastSeq, ack.error.description ?? '');
   if (ack.error)
     throw new HeadwaterError(
       'append_refused',

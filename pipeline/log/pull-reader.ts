@@ -30,6 +30,8 @@ export class PullReader {
   readonly #inbox: string;
   #waiting: LogEvent[] = [];
   #waitingBytes = 0;
+  /** Nothing was asked for, for a while before the last `take`. */
+  #rested = false;
   #outstanding = 0;
   #nextConsumerSeq = 1;
   #subject = '';
@@ -37,14 +39,14 @@ export class PullReader {
   #failure: Error | undefined;
   #wake: (() => void) | undefined;
   readonly #cleanups: (() => void)[] = [];
-  /** What the server said is left behind the last message taken in. */
-  pending: number;
+  /** What the server said is left behind the last message received. */
+  #pending: number;
 
   private constructor(connection: NatsConnection, options: PullOptions, consumer: string, pending: number) {
     this.#connection = connection;
     this.#options = options;
     this.#inbox = newInbox(connection);
-    this.pending = pending;
+    this.#pending = pending;
     this.#subject = `$JS.API.CONSUMER.MSG.NEXT.${options.stream}.${consumer}`;
   }
 
@@ -83,6 +85,16 @@ export class PullReader {
     this.#pull();
   }
 
+  /** Has everything that the server holds been taken? */
+  get drained(): boolean {
+    return this.#pending === 0 && this.#waiting.length === 0;
+  }
+
+  /** May the server hold events that it has not been asked for, or has not sent? Asked right after `take`, or before the first. */
+  get behind(): boolean {
+    return this.#rested || !this.drained;
+  }
+
   /** All that waits, as soon as there is something; undefined after `close`. Throws when the consumer is of no more use. */
   async take(signal?: AbortSignal): Promise<readonly LogEvent[] | undefined> {
     while (this.#waiting.length === 0) {
@@ -96,6 +108,7 @@ export class PullReader {
     }
     const taken = this.#waiting;
     this.#waiting = [];
+    this.#rested = this.#waitingBytes > this.#options.highWaterBytes;
     this.#waitingBytes = 0;
     this.#pull();
     return taken;
@@ -140,7 +153,7 @@ export class PullReader {
       );
     this.#nextConsumerSeq++;
     this.#outstanding--;
-    this.pending = pending;
+    this.#pending = pending;
     this.#waiting.push({ seq: streamSeq, subject: message.subject, data: message.data });
     this.#waitingBytes += message.data.length;
     if (this.#waiting.length === 1) this.#wakeUp();

@@ -88,6 +88,7 @@ function requireFit(config: StreamConfig, settings: StreamSettings): void {
   if (config.storage !== 'file') faults.push(`storage is ${config.storage}, not file`);
   if (config.subjects.length !== 1 || config.subjects[0] !== `${settings.subject}.>`)
     faults.push(`its subjects are ${config.subjects.join(', ')}, not ${settings.subject}.>`);
+  if (config.max_msgs_per_subject > 0) faults.push(`it keeps only ${config.max_msgs_per_subject} messages a subject`);
   if (config.allow_rollup_hdrs) faults.push('rollups are allowed');
   if (!config.deny_delete || !config.deny_purge) faults.push('deletes or purges are allowed');
   if (faults.length > 0)

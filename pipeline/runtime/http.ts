@@ -1,4 +1,5 @@
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply } from 'fastify';
+import { errorCodes, type HttpErrorCode } from '../../schemas/error-codes.ts';
 
 /** Who is asking: an API key and whose it is. */
 export interface Principal {
@@ -27,6 +28,15 @@ export function mayRead(principal: Pick<Principal, 'scopes'>, channel: string): 
 }
 
 /** The body of every error answer. */
-export function errorBody(code: string, message: string, field?: string): { error: { code: string; message: string; field?: string } } {
+export function errorBody(
+  code: HttpErrorCode,
+  message: string,
+  field?: string,
+): { error: { code: HttpErrorCode; message: string; field?: string } } {
   return { error: { code, message, ...(field === undefined ? {} : { field }) } };
+}
+
+/** Answers with an error, and the status that belongs to its code. */
+export function sendError(reply: FastifyReply, code: HttpErrorCode, message: string, field?: string): FastifyReply {
+  return reply.code(errorCodes[code].status).send(errorBody(code, message, field));
 }

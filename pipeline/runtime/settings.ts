@@ -89,7 +89,7 @@ export const settings = {
     env: 'HEADWATER_SNAPSHOT_MAX',
     type: bytes,
     default: 1024 ** 3,
-    help: 'Tables up to this size are copied before streaming begins, larger ones by backfill while streaming.',
+    help: 'Tables up to this size are copied before streaming begins, larger ones by backfill while streaming; those are cached only if the catalogue says cache: true.',
   },
   backfillChunk: { env: 'HEADWATER_BACKFILL_CHUNK', type: count(1, 100_000), default: 5_000, help: 'Rows of one backfill chunk.' },
   recentWindow: {

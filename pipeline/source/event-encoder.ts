@@ -2,12 +2,21 @@ import { isUtf8 } from 'node:buffer';
 import { encodeToken } from '../../schemas/subjects.ts';
 import { JsonWriter } from './json-writer.ts';
 import { columnKind, oldRow, type LogicalMessage, type Tuple } from './pgoutput.ts';
-import { formatIndex } from './position.ts';
 import type { Relation, RowOp } from './relation.ts';
 import { isJsonNull } from './values.ts';
 
 const noColumns: ReadonlySet<number> = new Set();
 const comma = 0x2c;
+const closeBrace = 0x7d;
+
+/** What stands between the parts of a row event. */
+const text = {
+  key: Buffer.from(',"key":{'),
+  after: Buffer.from(',"after":{'),
+  before: Buffer.from(',"before":{'),
+  last: Buffer.from(',"last":true'),
+  null: Buffer.from('null'),
+} as const;
 
 /** A row change as it came from Postgres: its tuples are views that the next message overwrites. */
 export interface Change {
@@ -26,8 +35,9 @@ export interface Change {
 export class EventEncoder {
   readonly #out = new JsonWriter();
   readonly #limit: number;
-  #idPrefix = '';
-  #tail = '';
+  #idPrefix = Buffer.alloc(0);
+  #tail = Buffer.alloc(0);
+  #txPrefix: Buffer | undefined;
 
   /** @param limit bytes that an event may have; larger ones lose columns, which are then named in `omitted` */
   constructor(limit: number) {
@@ -36,16 +46,15 @@ export class EventEncoder {
 
   /** Begins the events of one LSN; `at` is their commit time, `xid` is undefined outside transactions. */
   begin(lsnHex: string, xid: number | undefined, at: string): void {
-    this.#idPrefix = `{"v":1,"id":"${lsnHex}.`;
-    this.#tail = `,"at":"${at}"}`;
-    this.#txPrefix = xid === undefined ? undefined : `,"tx":{"xid":${xid},"idx":`;
+    this.#idPrefix = Buffer.from(`{"v":1,"id":"${lsnHex}.`);
+    this.#tail = Buffer.from(`${xid === undefined ? '' : '}'},"at":"${at}"}`);
+    this.#txPrefix = xid === undefined ? undefined : Buffer.from(`,"tx":{"xid":${xid},"idx":`);
   }
-  #txPrefix: string | undefined;
 
   /** Ends the event that was written last and returns its bytes. */
   end(last: boolean): Buffer {
-    if (this.#txPrefix !== undefined) this.#out.ascii(last ? ',"last":true}' : '}');
-    this.#out.ascii(this.#tail);
+    if (last && this.#txPrefix) this.#out.raw(text.last);
+    this.#out.raw(this.#tail);
     return this.#out.take();
   }
 
@@ -100,14 +109,14 @@ export class EventEncoder {
   }
 
   #head(index: number): void {
-    this.#out.ascii(this.#idPrefix);
-    this.#out.ascii(formatIndex(index));
+    this.#out.raw(this.#idPrefix);
+    this.#out.hex8(index);
   }
 
   #tx(idx: number): void {
-    if (this.#txPrefix === undefined) return;
-    this.#out.ascii(this.#txPrefix);
-    this.#out.ascii(String(idx));
+    if (!this.#txPrefix) return;
+    this.#out.raw(this.#txPrefix);
+    this.#out.decimal(idx);
   }
 
   #changeWithout(index: number, change: Change, idx: number, omitted: ReadonlySet<number>): void {
@@ -116,32 +125,35 @@ export class EventEncoder {
     this.#out.raw(relation.heads[op]);
     const fullBefore = oldKind === oldRow.full ? before : undefined;
     this.#key(relation, after ?? before, after ? fullBefore : undefined);
-    if (after) this.#row(',"after":{', relation, after, fullBefore, omitted, false);
-    if (before) this.#row(',"before":{', relation, before, undefined, omitted, oldKind === oldRow.key);
-    if (after) this.#names(',"unchanged":[', relation, (i) => after.kinds[i] === columnKind.unchanged && fullBefore === undefined);
+    if (after) this.#row(text.after, relation, after, fullBefore, omitted, false);
+    if (before) this.#row(text.before, relation, before, undefined, omitted, oldKind === oldRow.key);
+    if (after?.partial && !fullBefore) this.#names(',"unchanged":[', relation, (i) => after.kinds[i] === columnKind.unchanged);
     if (omitted.size > 0) this.#names(',"omitted":[', relation, (i) => omitted.has(i));
     const row = after ?? before;
-    if (row) this.#names(',"jsonNull":[', relation, (i) => isJsonNullColumn(relation, row, i));
+    if (row && relation.hasJson) this.#names(',"jsonNull":[', relation, (i) => isJsonNullColumn(relation, row, i));
     this.#tx(idx);
   }
 
   /** The key is left out when the row does not carry all of it (an old row by another unique index). */
   #key(relation: Relation, row: Tuple | undefined, old: Tuple | undefined): void {
     if (!row || relation.key.length === 0) return;
-    const source = (i: number): Tuple => (row.kinds[i] === columnKind.unchanged && old ? old : row);
-    if (relation.key.some((i) => source(i).kinds[i] !== columnKind.text)) return;
-    this.#out.ascii(',"key":{');
-    for (const [n, i] of relation.key.entries()) {
-      if (n > 0) this.#out.byte(comma);
-      writeColumn(this.#out, relation, source(i), i);
+    const out = this.#out;
+    const start = out.length;
+    out.raw(text.key);
+    for (let n = 0; n < relation.key.length; n++) {
+      const i = relation.key[n]!;
+      const source = row.kinds[i] === columnKind.unchanged && old ? old : row;
+      if (source.kinds[i] !== columnKind.text) return out.truncate(start);
+      if (n > 0) out.byte(comma);
+      writeColumn(out, relation, source, i);
     }
-    this.#out.ascii('}');
+    out.byte(closeBrace);
   }
 
   /** The columns of one row; values that were not resent come from the old row where there is one. */
-  #row(opening: string, relation: Relation, row: Tuple, old: Tuple | undefined, omitted: ReadonlySet<number>, identityOnly: boolean): void {
+  #row(opening: Buffer, relation: Relation, row: Tuple, old: Tuple | undefined, omitted: ReadonlySet<number>, identityOnly: boolean): void {
     const out = this.#out;
-    out.ascii(opening);
+    out.raw(opening);
     let first = true;
     for (let i = 0; i < row.count; i++) {
       const column = relation.columns[i]!;
@@ -152,7 +164,7 @@ export class EventEncoder {
       first = false;
       writeColumn(out, relation, source, i);
     }
-    out.ascii('}');
+    out.byte(closeBrace);
   }
 
   /** A member that lists column names, written only if there are any. */
@@ -185,7 +197,7 @@ export function encodeRow(relation: Relation, row: Tuple): Buffer {
 function writeColumn(out: JsonWriter, relation: Relation, row: Tuple, i: number): void {
   const column = relation.columns[i]!;
   out.raw(column.label);
-  if (row.kinds[i] === columnKind.null) out.ascii('null');
+  if (row.kinds[i] === columnKind.null) out.raw(text.null);
   else column.type.encode(out, row.source, row.starts[i]!, row.ends[i]!);
 }
 

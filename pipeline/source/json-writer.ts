@@ -1,6 +1,8 @@
 const slabBytes = 256 * 1024;
 const quote = 0x22;
 const backslash = 0x5c;
+const zero = 0x30;
+const upperA = 0x41;
 const hexDigits = '0123456789abcdef';
 
 /** Two-character escapes of JSON (RFC 8259, section 7), by byte. */
@@ -54,11 +56,34 @@ export class JsonWriter {
     this.#slab[this.#at++] = value;
   }
 
+  /** A whole number, 0 to 2^32 - 1, in decimal. */
+  decimal(value: number): void {
+    this.#reserve(10);
+    let digits = 1;
+    for (let limit = 10; digits < 10 && value >= limit; limit *= 10) digits++;
+    let rest = value;
+    for (let at = this.#at + digits - 1; at >= this.#at; at--) {
+      const next = Math.floor(rest / 10);
+      this.#slab[at] = zero + rest - next * 10;
+      rest = next;
+    }
+    this.#at += digits;
+  }
+
+  /** A whole number, 0 to 2^32 - 1, as eight upper-case hexadecimal digits. */
+  hex8(value: number): void {
+    this.#reserve(8);
+    for (let shift = 28; shift >= 0; shift -= 4) {
+      const digit = (value >>> shift) & 15;
+      this.#slab[this.#at++] = digit < 10 ? zero + digit : upperA + digit - 10;
+    }
+  }
+
   /** Bytes as they are. */
   raw(source: Buffer, start = 0, end = source.length): void {
     const length = end - start;
     this.#reserve(length);
-    if (length > 64) {
+    if (length > 48) {
       source.copy(this.#slab, this.#at, start, end);
       this.#at += length;
       return;

@@ -28,11 +28,14 @@ export class Tuple {
   kinds: number[] = [];
   starts: number[] = [];
   ends: number[] = [];
+  /** Whether any column came without its large, unchanged value. */
+  partial = false;
 
   /** Reads a TupleData at `at`; returns the position after it. */
   read(source: Buffer, at: number): number {
     this.source = source;
     this.count = source.readUInt16BE(at);
+    this.partial = false;
     at += 2;
     for (let i = 0; i < this.count; i++) {
       const kind = source[at++]!;
@@ -40,7 +43,8 @@ export class Tuple {
       if (kind === columnKind.text) {
         length = source.readInt32BE(at);
         at += 4;
-      } else if (kind !== columnKind.null && kind !== columnKind.unchanged) throw new Error(`pgoutput: unknown column kind ${kind}`);
+      } else if (kind === columnKind.unchanged) this.partial = true;
+      else if (kind !== columnKind.null) throw new Error(`pgoutput: unknown column kind ${kind}`);
       this.kinds[i] = kind;
       this.starts[i] = at;
       at += length;

@@ -12,7 +12,7 @@ import { TypeRegistry } from './types.ts';
 /** Prefix of the messages by which the database's clock reaches the log. */
 export const tickPrefix = 'headwater.tick';
 
-const highWaterBytes = 8 * 1024 ** 2;
+const highWaterBytes = 4 * 1024 ** 2;
 
 export interface PostgresSourceOptions {
   readonly url: string;

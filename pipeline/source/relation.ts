@@ -35,6 +35,8 @@ export interface Relation {
   readonly schemaSubject: string;
   /** The JSON of `columns` in a schema event. */
   readonly columnsJson: string;
+  /** Whether a column is json or jsonb. */
+  readonly hasJson: boolean;
 }
 
 /** What the catalogue of Postgres adds to a Relation message, or says of a table that is read by a query. */
@@ -98,6 +100,7 @@ function makeRelation(message: RelationMessage, details: Details, types: TypeReg
     heads: eachOp(heads),
     schemaSubject: `${subject}._schema.${token}`,
     columnsJson: JSON.stringify(described),
+    hasJson: message.columns.some((column) => types.get(column.typeOid).json),
   };
 }
 

@@ -12,7 +12,11 @@ const xlogData = 0x77; // w
 const keepalive = 0x6b; // k
 const standbyStatus = 0x72; // r
 const microsecondsTo2000 = 946_684_800_000_000n;
+/** Reads of this size come of a backlog: single commits come in reads of a few hundred bytes. */
+const backlogBytes = 8_192;
+/** What a read gives at most: then there is more to read at once. */
 const fullRead = 65_536;
+const backlogPauseMs = 1;
 const statusMs = 5_000;
 
 /** Takes one message of the output plugin, which begins at `at`; a promise when no other may come before it is settled. */
@@ -130,10 +134,11 @@ export class ReplicationStream {
     this.#buffered += chunk.length;
     if (this.#blocked) return;
     this.#consume();
-    // A full read means a backlog: a reader that is too quick makes the walsender send and wake up row by row.
-    if (this.#paced && chunk.length >= fullRead && !this.#blocked && !this.#heldBack) {
+    // A reader that is too quick makes the walsender send and wake up row by row, which doubles what it costs the server.
+    // So when a backlog has been read to its end, it gets a moment to put more together.
+    if (this.#paced && chunk.length >= backlogBytes && chunk.length < fullRead && !this.#blocked && !this.#heldBack) {
       this.#socket.pause();
-      setTimeout(() => !this.#blocked && !this.#heldBack && this.#socket.resume(), 1);
+      setTimeout(() => !this.#blocked && !this.#heldBack && this.#socket.resume(), backlogPauseMs);
     }
   };
 

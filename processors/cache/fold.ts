@@ -20,8 +20,11 @@ export interface TableChanges {
 export interface CacheEffects {
   /** By `<schema>.<table>`. */
   readonly tables: Map<string, TableChanges>;
-  /** Tables with rows that have no primary key: these cannot be cached. */
-  readonly keyless: Set<string>;
+  /**
+   * Tables that are not cached from the given event on, for as long as the epoch lasts: they have rows without primary key,
+   * or are too large. Whatever the store has of them goes, and changes that come for them change nothing.
+   */
+  readonly uncached: Map<string, Seq>;
 }
 
 /** What a subject says of its events. */
@@ -32,6 +35,7 @@ interface Target {
 
 const notRows = new Set(['_schema', '_message', '_mark', '_tick']);
 const mostSubjects = 20_000;
+const backfillMark = '._mark.backfill';
 
 /** Folds row events into the last event of each row. Every other event only moves the offset. */
 export function cacheProcessor(catalog: Catalog): Processor<CacheEffects> {
@@ -45,10 +49,11 @@ export function cacheProcessor(catalog: Catalog): Processor<CacheEffects> {
   };
   return {
     name: 'cache',
-    begin: () => ({ tables: new Map(), keyless: new Set() }),
+    begin: () => ({ tables: new Map(), uncached: new Map() }),
     apply(event, effects) {
       const target = targetOf(event.subject);
       if (target) applyRow(event, target, effects);
+      else if (event.subject.endsWith(backfillMark)) applyMark(event, catalog, effects);
     },
   };
 }
@@ -75,7 +80,7 @@ function applyRow({ seq, data }: LogEvent, { table, op }: Target, effects: Cache
     case 'delete': {
       const { key, oldKey } = rowNames(data, op === 'update');
       if (key === undefined) {
-        effects.keyless.add(table);
+        leaveOut(effects, table, seq);
         return;
       }
       const { rows } = changesOf(effects, table);
@@ -92,6 +97,27 @@ function applyRow({ seq, data }: LogEvent, { table, op }: Target, effects: Cache
     default:
       throw new HeadwaterError('unknown_op', `the operation ${JSON.stringify(op)} of an event on ${table} is not known`);
   }
+}
+
+/** A backfill of a whole table begins: one that capture found to be large is left out, unless the catalogue wants it. */
+function applyMark({ seq, data }: LogEvent, catalog: Catalog, effects: CacheEffects): void {
+  const { phase, table, large, where } = markOf(data);
+  if (phase !== 'begin' || large !== true || where !== undefined || typeof table !== 'string') return;
+  if (catalog.tables.get(table)?.cache !== true) leaveOut(effects, table, seq);
+}
+
+function markOf(bytes: Uint8Array): Readonly<Record<string, unknown>> {
+  try {
+    const { data } = JSON.parse(Buffer.from(bytes).toString('utf8')) as { data: Readonly<Record<string, unknown>> };
+    if (typeof data === 'object' && data !== null) return data;
+  } catch {
+    // It is no JSON: said below.
+  }
+  throw new HeadwaterError('bad_event', 'the bytes are not a mark');
+}
+
+function leaveOut({ uncached }: CacheEffects, table: string, seq: Seq): void {
+  if (!uncached.has(table)) uncached.set(table, seq);
 }
 
 function changesOf(effects: CacheEffects, table: string): TableChanges {

@@ -10,18 +10,18 @@ const tombstoneMs = 24 * 3_600_000;
  * - `row:<table>:<key>`: hash `seq`, `event`; without `event` a deleted row, until it expires
  * - `keys:<table>`: set of the keys of the rows that exist
  * - `truncated`: hash table → sequence; rows with an older one are absent, also while their hashes are still there
- * - `keyless`: set of the tables that cannot be cached, since they have rows without primary key
- * - `dropped`, `dropped:<seq>:<table>`: keys of before a truncate, whose hashes the following commits remove bit by bit
+ * - `uncached`: set of the tables that are not cached, since they have rows without primary key or are too large
+ * - `dropped`, `dropped:<seq>:<table>`: keys of rows that are gone all at once, whose hashes the following commits remove bit by bit
  */
 export const cacheKeys = {
   row: (prefix: string, table: string, key: string): string => `${prefix}:row:${encodeTable(table)}:${key}`,
   keys: (prefix: string, table: string): string => `${prefix}:keys:${encodeTable(table)}`,
   truncated: (prefix: string): string => `${prefix}:truncated`,
-  keyless: (prefix: string): string => `${prefix}:keyless`,
+  uncached: (prefix: string): string => `${prefix}:uncached`,
 } as const;
 
 /** Patterns of all these keys, behind the prefix. */
-export const cachePatterns: readonly string[] = ['row:*', 'keys:*', 'truncated', 'keyless', 'dropped*'];
+export const cachePatterns: readonly string[] = ['row:*', 'keys:*', 'truncated', 'uncached', 'dropped*'];
 
 /** Encoded keys hold no further colon, so only the table's own could be taken for a separator. */
 export function encodeTable(table: string): string {
@@ -29,16 +29,24 @@ export function encodeTable(table: string): string {
 }
 
 /**
- * Arguments: number of keyless tables and their names; then for each table its name, the sequence of a truncate or '',
+ * Arguments: number of tables that are not cached, each as name and sequence; then for each table its name, the sequence of a truncate or '',
  * the numbers of rows set and deleted, and each of them as key, sequence (and event).
  */
 const lua = `
 local i = first + 1
 -- Hashes of before a truncate may still be there, for rows that are no longer listed.
 local littered = redis.call('EXISTS', prefix .. ':dropped') == 1
+local function drop(name, seq)
+  local keys = prefix .. ':keys:' .. name
+  if redis.call('EXISTS', keys) == 0 then return end
+  local dropped = seq .. ':' .. name
+  redis.call('RENAME', keys, prefix .. ':dropped:' .. dropped)
+  redis.call('RPUSH', prefix .. ':dropped', dropped)
+  littered = true
+end
 for n = 1, tonumber(ARGV[first]) do
-  redis.call('SADD', prefix .. ':keyless', ARGV[i])
-  i = i + 1
+  if redis.call('SADD', prefix .. ':uncached', ARGV[i]) == 1 then drop(ARGV[i], ARGV[i + 1]) end
+  i = i + 2
 end
 while ARGV[i] do
   local name, truncated = ARGV[i], ARGV[i + 1]
@@ -47,12 +55,11 @@ while ARGV[i] do
   i = i + 4
   if truncated ~= '' then
     redis.call('HSET', prefix .. ':truncated', name, truncated)
-    if redis.call('EXISTS', keys) == 1 then
-      local dropped = truncated .. ':' .. name
-      redis.call('RENAME', keys, prefix .. ':dropped:' .. dropped)
-      redis.call('RPUSH', prefix .. ':dropped', dropped)
-      littered = true
-    end
+    drop(name, truncated)
+  end
+  if redis.call('SISMEMBER', prefix .. ':uncached', name) == 1 then
+    i = i + 3 * sets + 2 * deletes
+    sets, deletes = 0, 0
   end
   local members = {}
   for n = 1, sets do
@@ -94,8 +101,9 @@ end`;
 /** The cache's effects as one Lua call. */
 export const redisCache: RedisEffects<CacheEffects> = {
   lua,
-  encode({ tables, keyless }) {
-    const args: (string | number | Buffer)[] = [keyless.size, ...keyless];
+  encode({ tables, uncached }) {
+    const args: (string | number | Buffer)[] = [uncached.size];
+    for (const [table, seq] of uncached) args.push(encodeTable(table), seq);
     for (const [table, { truncated, rows }] of tables) {
       const deleted: (string | number)[] = [];
       args.push(encodeTable(table), truncated ?? '', 0, 0);

@@ -7,8 +7,9 @@ import type { Catalog } from '../../schemas/catalog.ts';
 import { isCached } from './fold.ts';
 import { cacheKeys, encodeTable } from './redis-cache.ts';
 
-/** Atomic, so that the row and the position it is given with belong together. */
+/** Atomic, so that the row and the position it is given with belong together. What is left of a table that is no longer cached is nothing. */
 const rowScript = new RedisScript(`#!lua flags=no-writes
+if redis.call('SISMEMBER', KEYS[4], ARGV[1]) == 1 then return {redis.call('HGET', KEYS[1], 'seq')} end
 local row = redis.call('HMGET', KEYS[2], 'seq', 'event')
 return {redis.call('HGET', KEYS[1], 'seq'), row[1], row[2], redis.call('HGET', KEYS[3], ARGV[1])}`);
 
@@ -55,7 +56,7 @@ export class RedisRows implements RowSource {
   /** One row by its encoded key. */
   async row(table: string, key: string): Promise<CachedAnswer> {
     const { prefix } = this.#keys;
-    const keys = [this.#offset, cacheKeys.row(prefix, table, key), cacheKeys.truncated(prefix)];
+    const keys = [this.#offset, cacheKeys.row(prefix, table, key), cacheKeys.truncated(prefix), cacheKeys.uncached(prefix)];
     const answer = await rowScript.run(this.#client, keys, [encodeTable(table)]);
     const [position, rowSeq, event, truncated] = asBuffers(answer, 'a row');
     const asOf = position ? Number(position) : undefined;
@@ -72,7 +73,7 @@ export class RedisRows implements RowSource {
   async holds(table: string): Promise<boolean> {
     const dot = table.indexOf('.');
     if (!isCached(this.#catalog, table.slice(0, dot), table.slice(dot + 1))) return false;
-    return (await this.#client.sismember(cacheKeys.keyless(this.#keys.prefix), table)) === 0;
+    return (await this.#client.sismember(cacheKeys.uncached(this.#keys.prefix), encodeTable(table))) === 0;
   }
 
   /**

@@ -2,7 +2,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Seq } from '../../pipeline/log/event-log.ts';
 import type { DatabaseRows } from '../../pipeline/runner/database-rows.ts';
 import { HeadwaterError, messageOf } from '../../pipeline/runtime/errors.ts';
-import { errorBody, mayRead, type Principal, type Routes } from '../../pipeline/runtime/http.ts';
+import { mayRead, sendError, type Principal, type Routes } from '../../pipeline/runtime/http.ts';
 import type { Logger } from '../../pipeline/runtime/logging.ts';
 import { Counter, type Registry } from '../../pipeline/runtime/metrics.ts';
 import { alertsChannel, entryFor, isCaptured, type Catalog, type TableEntry } from '../../schemas/catalog.ts';
@@ -43,36 +43,31 @@ export function rowsRoutes(parts: RowsParts): Routes {
   };
 }
 
-async function answer(rows: Rows, { catalog, log }: RowsParts, request: FastifyRequest, reply: FastifyReply): Promise<void> {
+async function answer(rows: Rows, { catalog, log }: RowsParts, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const asked = parsePath(request.raw.url ?? '');
   if (!asked) {
     const message = `the path is ${path}<schema>.<table>/<key>, the key's values percent-encoded and joined by ":"`;
-    return refuse(reply, 400, 'bad_request', message, 'key');
+    return sendError(reply, 'bad_request', message, 'key');
   }
   const { schema, table, key } = asked;
   const name = `${schema}.${table}`;
   const entry = entryFor(catalog, schema, table);
-  if (entry.channel === undefined || !isCaptured(catalog, schema, table))
-    return refuse(reply, 404, 'not_found', `there is no table ${name}`);
+  if (entry.channel === undefined || !isCaptured(catalog, schema, table)) return sendError(reply, 'not_found', `there is no table ${name}`);
   if (!mayRead(request.principal, entry.channel))
-    return refuse(reply, 403, 'forbidden', `this key may not read the channel ${entry.channel}`);
+    return sendError(reply, 'forbidden', `this key may not read the channel ${entry.channel}`);
   let found: Found | undefined;
   try {
     found = await rows.find(name, key);
   } catch (error) {
     const code = error instanceof HeadwaterError ? error.code : '';
-    if (code === 'bad_key') return refuse(reply, 400, 'bad_request', messageOf(error), 'key');
-    if (code === 'unknown_table') return refuse(reply, 404, 'not_found', `there is no table ${name}`);
+    if (code === 'bad_key') return sendError(reply, 'bad_request', messageOf(error), 'key');
+    if (code === 'unknown_table') return sendError(reply, 'not_found', `there is no table ${name}`);
     log.warn({ error: messageOf(error), table: name }, 'a row could not be read');
     void reply.header('retry-after', '1');
-    return refuse(reply, 503, 'unavailable', 'neither the cache nor the database could be asked, try again');
+    return sendError(reply, 'unavailable', 'neither the cache nor the database could be asked, try again');
   }
-  if (!found || !owns(request.principal, entry, found.row)) return refuse(reply, 404, 'not_found', `there is no such row in ${name}`);
-  await reply.code(200).header('content-type', 'application/json; charset=utf-8').send(toJson(found));
-}
-
-async function refuse(reply: FastifyReply, status: number, code: string, message: string, field?: string): Promise<void> {
-  await reply.code(status).send(errorBody(code, message, field));
+  if (!found || !owns(request.principal, entry, found.row)) return sendError(reply, 'not_found', `there is no such row in ${name}`);
+  return reply.code(200).header('content-type', 'application/json; charset=utf-8').send(toJson(found));
 }
 
 /** What a request's path names; undefined when it is not of that form. A dot belongs to the table's name rather than the schema's. */

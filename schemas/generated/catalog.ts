@@ -60,7 +60,7 @@ export interface CatalogTable {
    */
   appendOnly?: boolean;
   /**
-   * Hold the table in the cache; unset: yes, unless it is very large.
+   * Hold the table in the cache; unset: yes, unless it is above HEADWATER_SNAPSHOT_MAX when its rows are first copied. Decide before that: a table left out stays out until a new epoch.
    */
   cache?: boolean;
 }
@@ -198,7 +198,7 @@ export const catalogSchema: Readonly<Record<string, unknown>> = {
           "type": "boolean"
         },
         "cache": {
-          "description": "Hold the table in the cache; unset: yes, unless it is very large.",
+          "description": "Hold the table in the cache; unset: yes, unless it is above HEADWATER_SNAPSHOT_MAX when its rows are first copied. Decide before that: a table left out stays out until a new epoch.",
           "type": "boolean"
         }
       }

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
-import { problemsOf, type Status } from '../../cli/status.ts';
+import { connectionsStatus, problemsOf, type Status } from '../../cli/status.ts';
 
-type Parts = Omit<Status, 'healthy' | 'problems'>;
+type Parts = Omit<Status, 'healthy' | 'problems' | 'connections'>;
 
 function healthy(): Parts {
   return {
@@ -40,6 +40,19 @@ describe('headwater status', () => {
     expect(problems(cacheAt({ seq: 100 }))).to.equal('');
     expect(problems(cacheAt({ seq: 201 }))).to.match(/beyond the end/);
     expect(problems(cacheAt({ epoch: 'other' }))).to.match(/epoch other/);
+  });
+
+  it('adds connections up by key, the busiest first', () => {
+    const record = (keyId: string, subscriptions: number) => ({ connection: `${keyId}${subscriptions}`, keyId, since: 1, subscriptions });
+    expect(connectionsStatus([record('a', 1), record('b', 2), record('b', 0), record('c', 5)])).to.deep.equal({
+      connections: 4,
+      subscriptions: 8,
+      keys: [
+        { keyId: 'b', connections: 2, subscriptions: 2 },
+        { keyId: 'a', connections: 1, subscriptions: 1 },
+        { keyId: 'c', connections: 1, subscriptions: 5 },
+      ],
+    });
   });
 
   it('names silence and dead letters, and allows for slow ticks', () => {

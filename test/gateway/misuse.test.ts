@@ -164,7 +164,7 @@ describe('gateway, misuse and limits', () => {
     for (const path of ['/v2/who', '/v2/nothing', '/v2/rows/public.prices/x']) expect((await get(path))[0], path).to.equal(401);
     expect((await get('/v2/who', { authorization: 'Bearer wrong' }))[0]).to.equal(401);
     expect((await get('/v2/who?access_token=secret', bearer))[0]).to.equal(400);
-    expect(await get('/v2/nothing', bearer)).to.deep.equal([404, { error: { code: 'not_found', message: 'there is no GET /v2/nothing' } }]);
+    expect(await get('/v2/nothing', bearer)).to.deep.equal([404, { error: { code: 'not_found', message: 'there is no /v2/nothing' } }]);
     expect((await get('/v2/realtime'))[0]).to.equal(426);
     at.keys.down = true;
     expect((await get('/v2/who', bearer))[0], 'a cached key').to.equal(200);

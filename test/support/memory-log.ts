@@ -34,7 +34,7 @@ export class MemoryLog implements EventLog {
 
   async *read(from: Seq, { signal, subjects }: ReadOptions = {}): AsyncGenerator<readonly LogEvent[], void, undefined> {
     this.reads.push(from);
-    for (let next = from; !signal?.aborted;) {
+    for (let next = Math.max(1, from); !signal?.aborted;) {
       if (next < this.#first) throw new OffsetExpired(next, this.#first);
       const events = this.#events.slice(next - 1, next - 1 + 500);
       if (events.length === 0) {
@@ -90,7 +90,7 @@ function matchesSubject(subject: string, pattern: string): boolean {
   const tokens = subject.split('.');
   const wanted = pattern.split('.');
   return (
-    wanted.every((token, i) => token === '>' || token === '*' || token === tokens[i]) &&
+    wanted.every((token, i) => (token === '>' ? tokens.length > i : token === '*' || token === tokens[i])) &&
     (wanted.at(-1) === '>' || wanted.length === tokens.length)
   );
 }

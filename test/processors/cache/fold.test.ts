@@ -95,7 +95,31 @@ describe('cache fold', () => {
       catalog,
     );
     expect([...effects.tables.keys()]).to.deep.equal([]);
-    expect([...effects.keyless]).to.deep.equal(['public.keyless']);
+    expect([...effects.uncached]).to.deep.equal([['public.keyless', 1]]);
+  });
+
+  it('leaves out a table that a backfill of all of it begins to copy as large, unless the catalogue wants it', () => {
+    const mark = (data: object): NewEvent => ({
+      subject: 'ev._mark.backfill',
+      data: Buffer.from(JSON.stringify({ v: 1, id: 'x', type: 'mark', mark: 'backfill', data })),
+    });
+    const catalog: Catalog = {
+      ...defaultCatalog(),
+      tables: new Map([['public.wanted', { ...unnamedEntry, channel: 'wanted', cache: true }]]),
+    };
+    const begin = { phase: 'begin', large: true };
+    const effects = fold(
+      [
+        mark({ ...begin, table: 'public.small', large: undefined }),
+        mark({ ...begin, table: 'public.part', where: 'id > 5' }),
+        mark({ ...begin, table: 'public.wanted' }),
+        mark({ ...begin, table: 'public.big' }),
+        mark({ ...begin, table: 'public.big' }),
+        mark({ phase: 'end', table: 'public.other', rows: 5 }),
+      ],
+      catalog,
+    );
+    expect([...effects.uncached]).to.deep.equal([['public.big', 4]]);
   });
 
   it('tells tables apart whose names need encoding', () => {
@@ -106,6 +130,7 @@ describe('cache fold', () => {
   for (const [what, event] of [
     ['no JSON', { subject: 'ev.public.prices.insert', data: Buffer.from('garbage') }],
     ['cut-off JSON', { subject: 'ev.public.prices.insert', data: Buffer.from('{"v":1,"id":"x","type":"row","op":"insert","key":{"id":1') }],
+    ['a mark that is none', { subject: 'ev._mark.backfill', data: Buffer.from('{"data":3}') }],
     ['an unknown operation', rowEvent(1, 'merge', { key: { id: 1 }, after: {} })],
   ] as const) {
     it(`throws for ${what}, and leaves no trace`, () => {

@@ -208,6 +208,42 @@ describe('cache in Redis', () => {
     expect(await rows.holds('pg_catalog.pg_authid')).to.equal(false);
   });
 
+  it('forgets a table that turns out to be large, and takes nothing of it any more, in whatever batches it comes', async () => {
+    const big = 'odd: 100%';
+    const insert = (n: number, id_: string): NewEvent => rowEvent(n, 'insert', { table: big, key: { id: id_ }, after: { id: id_ } });
+    const data = { phase: 'begin', table: `public.${big}`, large: true };
+    const mark = { subject: 'ev._mark.backfill', data: Buffer.from(JSON.stringify({ mark: 'backfill', data })) };
+    const history = [
+      insert(1, 'a'),
+      rowEvent(2, 'insert', { key: { id: 'a' }, after: { id: 'a' } }),
+      mark,
+      insert(4, 'b'),
+      rowEvent(5, 'delete', { table: big, key: { id: 'a' } }),
+      rowEvent(6, 'truncate', { table: big }),
+      insert(7, 'a'),
+      rowEvent(8, 'insert', { key: { id: 'b' }, after: { id: 'b' } }),
+    ];
+    for (const sizes of [[8], [1], [2, 3]]) {
+      await redis.empty();
+      await fold(history, sizes);
+      expect(await rows.holds(`public.${big}`)).to.equal(false);
+      for (const key of ['a', 'b']) {
+        expect(await rows.row(`public.${big}`, key), key).to.deep.equal({ asOf: 8, known: 'nothing' });
+        expect((await rows.row('public.prices', key)).known, key).to.equal('row');
+      }
+      expect([...(await scan(`public.${big}`))]).to.deep.equal([]);
+      expect([...(await scan('public.prices')).values()].sort()).to.deep.equal([2, 8]);
+      // The next commits remove what was there before.
+      await fold(
+        Array.from({ length: 4 }, () => ({ subject: 'ev._tick', data: Buffer.from('{}') })),
+        [1],
+        8,
+      );
+      const left = await redis.client.keys(`${redis.keys.prefix}:*`);
+      expect(left.filter((key) => key.includes('odd')).map((key) => key.slice(redis.keys.prefix.length))).to.deep.equal([]);
+    }
+  });
+
   it('fills an emptied Redis again from the log, while it runs', async () => {
     const log = new FaultyLog();
     const insert = (n: number): NewEvent => rowEvent(n, 'insert', { key: { id: n }, after: { id: n } });

@@ -1,0 +1,94 @@
+import { expect } from 'chai';
+import { ChangeTracker, keyString, type Logged } from '../../../pipeline/capture/change-tracker.ts';
+import { Visibility } from '../../../pipeline/capture/visibility.ts';
+
+const table = 'public.t';
+const key = (id: number): string => keyString({ id });
+/** A snapshot that sees all transactions below `xmax` but those named. */
+const seesAllBut = (xmax: number, ...open: number[]): Visibility => new Visibility(`${Math.min(xmax, ...open)}:${xmax}:${open.join(',')}`);
+
+function logged(xid: number | undefined, body: object, of = table): Logged {
+  return { data: Buffer.from(JSON.stringify(body)), xid, table: of };
+}
+
+function tracking(): ChangeTracker {
+  const tracker = new ChangeTracker();
+  tracker.track(table);
+  return tracker;
+}
+
+describe('change tracker: rows that a chunk must not overwrite', () => {
+  it('calls a row outdated if a logged transaction changed it that the snapshot does not see', () => {
+    const tracker = tracking();
+    tracker.logged([logged(10, { op: 'update', key: { id: 1 }, after: { id: 1, v: 'new' } })], 1);
+    expect(tracker.outdated(table, key(1), seesAllBut(10)), 'not yet begun').to.equal(true);
+    expect(tracker.outdated(table, key(1), seesAllBut(12, 10)), 'under way').to.equal(true);
+    expect(tracker.outdated(table, key(1), seesAllBut(11)), 'seen').to.equal(false);
+    expect(tracker.outdated(table, key(2), seesAllBut(10)), 'another row').to.equal(false);
+    expect(tracker.outdated('public.other', key(1), seesAllBut(10)), 'another table').to.equal(false);
+  });
+
+  it('knows a row by its old key and by its new one', () => {
+    const tracker = tracking();
+    tracker.logged([logged(10, { op: 'update', key: { id: 2 }, after: { id: 2 }, before: { id: 1 } })], 1);
+    expect([1, 2, 3].map((id) => tracker.outdated(table, key(id), seesAllBut(10)))).to.deep.equal([true, true, false]);
+  });
+
+  it('knows a deleted row', () => {
+    const tracker = tracking();
+    tracker.logged([logged(10, { op: 'delete', key: { id: 1 }, before: { id: 1 } })], 1);
+    expect(tracker.outdated(table, key(1), seesAllBut(10))).to.equal(true);
+  });
+
+  it('calls every row outdated by a truncate that the snapshot does not see', () => {
+    const tracker = tracking();
+    tracker.logged([logged(10, { op: 'truncate' })], 1);
+    expect(tracker.outdated(table, key(77), seesAllBut(10))).to.equal(true);
+    expect(tracker.outdated(table, key(77), seesAllBut(11))).to.equal(false);
+  });
+
+  it('remembers every transaction of a row, also when a later one is seen and an earlier one is not', () => {
+    const tracker = tracking();
+    tracker.logged([logged(10, { op: 'update', key: { id: 1 } }), logged(11, { op: 'update', key: { id: 1 } })], 1);
+    expect(tracker.outdated(table, key(1), seesAllBut(12, 10))).to.equal(true);
+    expect(tracker.outdated(table, key(1), seesAllBut(12, 11))).to.equal(true);
+  });
+
+  it('forgets only what a snapshot sees', () => {
+    const tracker = tracking();
+    tracker.logged([logged(10, { op: 'update', key: { id: 1 } }), logged(11, { op: 'update', key: { id: 2 } }), logged(12, { op: 'truncate' })], 1);
+    tracker.forgetSeenBy(seesAllBut(13, 11, 12));
+    const before = seesAllBut(10);
+    expect([1, 2].map((id) => tracker.outdated(table, key(id), before)), 'all of them by the truncate').to.deep.equal([true, true]);
+    tracker.forgetSeenBy(seesAllBut(13, 11));
+    expect([1, 2].map((id) => tracker.outdated(table, key(id), before))).to.deep.equal([false, true]);
+  });
+
+  it('says from where the log holds transactions that no snapshot has been known to see', () => {
+    const tracker = new ChangeTracker();
+    expect(tracker.oldestUnseenSeq).to.equal(undefined);
+    tracker.logged([logged(10, { op: 'insert', key: { id: 1 } }), logged(10, { op: 'insert', key: { id: 2 } }), logged(11, { op: 'insert', key: { id: 3 } })], 500);
+    tracker.logged([logged(12, { op: 'insert', key: { id: 4 } })], 503);
+    expect(tracker.oldestUnseenSeq).to.equal(500);
+    tracker.forgetSeenBy(seesAllBut(13, 11));
+    expect([tracker.oldestUnseenSeq, tracker.unseen]).to.deep.equal([502, 1]);
+    tracker.forgetSeenBy(seesAllBut(13));
+    expect(tracker.oldestUnseenSeq).to.equal(undefined);
+  });
+
+  it('spells a key in one way, whatever its columns hold', () => {
+    expect(keyString({ a: 'x', b: 1 })).to.equal(keyString({ a: 'x', b: 1 }));
+    expect(keyString({ a: '1,2' })).not.to.equal(keyString({ a: '1', b: '2' }));
+    expect(keyString({ a: '1' })).not.to.equal(keyString({ a: 1 }));
+  });
+
+  it('takes no note of a table that is not under backfill, nor after it is done', () => {
+    const tracker = tracking();
+    tracker.logged([logged(10, { op: 'update', key: { id: 1 } }, 'public.other')], 1);
+    expect(tracker.outdated('public.other', key(1), seesAllBut(10))).to.equal(false);
+    tracker.logged([logged(11, { op: 'update', key: { id: 1 } })], 2);
+    tracker.untrack(table);
+    tracker.track(table);
+    expect(tracker.outdated(table, key(1), seesAllBut(10)), 'a new backfill begins with nothing').to.equal(false);
+  });
+});
