@@ -67,7 +67,7 @@ async function measure(context: BenchContext, rows: number): Promise<Measurement
     scope.defer(() => void watch.stop());
     await loadTrades(client, rows, rows, signal);
     const committed = performance.now();
-    const ended = await tradesLogged(servers, rows, signal);
+    const ended = await headwater.while(tradesLogged(servers, rows, signal));
     const peakMb = peakMbOf(headwater.pid);
     const usage = watch.stop().map((each) => (each.process === 'headwater' ? { ...each, peakMb } : each));
     await verifyTrades(servers, rows, signal);

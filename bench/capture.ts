@@ -109,7 +109,7 @@ async function drainWithHeadwater(context: BenchContext, url: string, rows: numb
     const { at: begun } = await headwater.logged(/^streaming/, signal);
     const watch = new UsageWatch([{ process: 'headwater', pid: headwater.pid }, ...servers.watched]);
     scope.defer(() => void watch.stop());
-    const ended = await tradesLogged(servers, rows, signal);
+    const ended = await headwater.while(tradesLogged(servers, rows, signal));
     const usage = watch.stop();
     const peakMb = peakMbOf(headwater.pid);
     return { seconds: (ended - begun) / 1_000, usage: usage.map((each) => (each.process === 'headwater' ? { ...each, peakMb } : each)) };

@@ -21,6 +21,8 @@ export class Headwater {
   readonly #child: ChildProcess;
   readonly #lines: LogLine[] = [];
   #ended: string | undefined;
+  #stopping = false;
+  readonly #died: Promise<never>;
   #wake: (() => void) | undefined;
 
   constructor(child: ChildProcess, say: (line: string) => void) {
@@ -33,13 +35,15 @@ export class Headwater {
       if (line.level >= warning) say(`  headwater: ${line.msg}${line.error ? ` (${line.error})` : ''}`);
       this.#wake?.();
     });
-    child.once('close', (code, signal) => {
-      this.#ended = `headwater ended with ${code ?? signal}: ${this.#lines
-        .slice(-5)
-        .map(({ msg }) => msg)
-        .join('\n')}`;
-      this.#wake?.();
+    this.#died = new Promise((_, reject) => {
+      child.once('close', (code, signal) => {
+        const lastWords = this.#lines.slice(-5).map(({ msg }) => msg);
+        this.#ended = `headwater ended with ${code ?? signal}: ${lastWords.join('; ')}`;
+        this.#wake?.();
+        if (!this.#stopping) reject(new Error(this.#ended));
+      });
     });
+    this.#died.catch(() => undefined);
   }
 
   /** The first line of the log that matches, with when it was written. */
@@ -55,7 +59,13 @@ export class Headwater {
     }
   }
 
+  /** Waits for something that only comes as long as this process lives. */
+  while<T>(promise: Promise<T>): Promise<T> {
+    return Promise.race([promise, this.#died]);
+  }
+
   async stop(): Promise<void> {
+    this.#stopping = true;
     if (this.#ended !== undefined) return;
     const closed = new Promise((resolve) => this.#child.once('close', resolve));
     const force = setTimeout(() => this.#child.kill('SIGKILL'), stopMs);
@@ -122,6 +132,19 @@ export function startProgram(name: string, order: object, scope: Scope): Program
       return messages.shift() as T;
     },
   };
+}
+
+/** Waits for a promise, but not for ever. */
+export async function within<T>(ms: number, what: string, promise: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what}: not within ${ms / 1_000} s`)), ms);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** Waits for a promise, but not beyond the signal. */

@@ -7,6 +7,7 @@ import type { BenchServers } from './servers.ts';
 
 const stream = 'EVENTS';
 const pollMs = 10;
+const stalledMs = 60_000;
 const subject = 'ev.public.trades.insert';
 
 /** A table of an ordinary application; its rows take about 200 bytes. */
@@ -41,10 +42,13 @@ export async function loadTrades(client: PgClient, rows: number, perTransaction:
 
 /** Waits until the log holds so many inserts of the table, and returns when that was (`performance.now()`). */
 export async function tradesLogged(servers: BenchServers, rows: number, signal: AbortSignal): Promise<number> {
+  let [most, grownAt] = [0, performance.now()];
   for (;;) {
     // All messages are cheaper to count than those of one subject, and never fewer.
     const { state } = await servers.jsm.streams.info(stream);
     if (state.messages >= rows && (await insertsLogged(servers)) >= rows) return performance.now();
+    if (state.messages > most) [most, grownAt] = [state.messages, performance.now()];
+    if (performance.now() - grownAt > stalledMs) throw new Error(`the log does not grow any more: ${most} events for ${rows} rows`);
     await sleep(pollMs, undefined, { signal });
   }
 }

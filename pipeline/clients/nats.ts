@@ -65,6 +65,12 @@ export function onConnectionChange(connection: NatsConnection, listener: (state:
   return () => (statuses as unknown as { stop(): void }).stop();
 }
 
+/** Sends messages of the client protocol that are already in their wire form; throws when the connection is closed. */
+export function sendRaw(connection: NatsConnection, frame: Uint8Array): void {
+  if (connection.isClosed()) throw new Error('the NATS connection is closed');
+  (connection as unknown as { protocol: { sendCommand(frame: Uint8Array): void } }).protocol.sendCommand(frame);
+}
+
 /** A new inbox that this connection's user may subscribe to. */
 export function newInbox(connection: NatsConnection): string {
   return createInbox((connection as NatsConnection & { options?: { inboxPrefix?: string } }).options?.inboxPrefix ?? '_INBOX');

@@ -1,4 +1,4 @@
-import { nuid, type Msg, type MsgHdrs, type NatsConnection } from '../clients/nats.ts';
+import { nuid, sendRaw, type Msg, type MsgHdrs, type NatsConnection } from '../clients/nats.ts';
 import { HeadwaterError, messageOf } from '../runtime/errors.ts';
 import { AppendConflict, AppendUnclear } from './errors.ts';
 import type { NewEvent, Seq } from './event-log.ts';
@@ -7,6 +7,7 @@ import type { Link } from './link.ts';
 const wrongLastMessageId = 10070;
 const wrongLastSequence = 10071;
 const answerMs = 5_000;
+const [carriageReturn, lineFeed] = [0x0d, 0x0a];
 const decoder = new TextDecoder();
 
 /** Bytes that the headers below add to an event, at most: to be kept free below the server's max_payload. */
@@ -60,11 +61,7 @@ export class Publisher {
     const start = `NATS/1.0\r\nNats-Batch-Id: ${nuid.next()}\r\nNats-Batch-Sequence: `;
     const last = events.length - 1;
     return this.#ask(() => {
-      for (let i = 0; i < last; i++) {
-        const expected = i === 0 ? `\r\nNats-Expected-Last-Sequence: ${expectedLastSeq}` : '';
-        const { subject, data } = events[i]!;
-        this.#connection.publish(subject, data, { headers: encoded(`${start}${i + 1}${expected}\r\n\r\n`) });
-      }
+      sendRaw(this.#connection, batchFrame(events, last, start, expectedLastSeq));
       return this.#send(events[last]!, encoded(`${start}${last + 1}\r\nNats-Batch-Commit: 1\r\n\r\n`));
     });
   }
@@ -84,6 +81,24 @@ export class Publisher {
   #send(event: NewEvent, headers: MsgHdrs): Promise<Msg> {
     return this.#connection.request(event.subject, event.data, { timeout: answerMs, headers });
   }
+}
+
+/** The `HPUB` messages of a batch's first `count` events (NATS client protocol) in one piece: one copy and one write for all. */
+function batchFrame(events: readonly NewEvent[], count: number, start: string, expectedLastSeq: Seq): Buffer {
+  let size = 0;
+  for (let i = 0; i < count; i++) size += events[i]!.data.length + 3 * events[i]!.subject.length + start.length + 128;
+  const frame = Buffer.allocUnsafe(size);
+  let at = 0;
+  for (let i = 0; i < count; i++) {
+    const { subject, data } = events[i]!;
+    const headers = `${start}${i + 1}${i === 0 ? `\r\nNats-Expected-Last-Sequence: ${expectedLastSeq}` : ''}\r\n\r\n`;
+    at += frame.write(`HPUB ${subject} ${headers.length} ${headers.length + data.length}\r\n${headers}`, at);
+    frame.set(data, at);
+    at += data.length;
+    frame[at++] = carriageReturn;
+    frame[at++] = lineFeed;
+  }
+  return frame.subarray(0, at);
 }
 
 /** The client only calls `encode()` on the headers it sends; bytes made here spare it a map and a copy for each event. */

@@ -1,9 +1,9 @@
 import { isCaptured, type Catalog } from '../../schemas/catalog.ts';
-import { escapeIdentifier, escapeLiteral, stableText, type PgPool, type PgPoolClient } from '../clients/postgres.ts';
+import { stableText, type PgPool, type PgPoolClient } from '../clients/postgres.ts';
 import type { DatabaseRows } from '../runner/database-rows.ts';
 import { HeadwaterError, messageOf, usage } from '../runtime/errors.ts';
 import { encodeRow } from './event-encoder.ts';
-import { describeTable, readRows, selectRows, type ReadableTable } from './table-reader.ts';
+import { describeTable, hasKey, readRows, selectRows, type ReadableTable } from './table-reader.ts';
 import { TypeRegistry } from './types.ts';
 
 const queryOid = `
@@ -53,9 +53,10 @@ export function databaseRows(pool: PgPool, catalog: Catalog, subject: string): D
   }
 }
 
-function keyCondition({ relation }: ReadableTable, key: readonly string[]): string {
-  if (relation.key.length === 0) throw usage('bad_key', `${relation.name} has no primary key`);
-  if (relation.key.length !== key.length)
-    throw new HeadwaterError('bad_key', `the key of ${relation.name} has ${relation.key.length} columns, not ${key.length}`);
-  return relation.key.map((i, n) => `t.${escapeIdentifier(relation.columns[i]!.name)} = ${escapeLiteral(key[n]!)}`).join(' AND ');
+function keyCondition(table: ReadableTable, key: readonly string[]): string {
+  const { name, key: columns } = table.relation;
+  if (columns.length === 0) throw usage('bad_key', `${name} has no primary key`);
+  if (columns.length !== key.length)
+    throw new HeadwaterError('bad_key', `the key of ${name} has ${columns.length} columns, not ${key.length}`);
+  return hasKey(table, key);
 }

@@ -1,10 +1,13 @@
 import { isUtf8 } from 'node:buffer';
+import { createHash } from 'node:crypto';
 import { encodeToken } from '../../schemas/subjects.ts';
 import { JsonWriter } from './json-writer.ts';
 import { columnKind, oldRow, type LogicalMessage, type Tuple } from './pgoutput.ts';
 import type { Relation, RowOp } from './relation.ts';
 import { isJsonNull } from './values.ts';
 
+/** A NATS server closes the connection over a subject of more than 4 KB with its line. */
+const maxTokenBytes = 512;
 const noColumns: ReadonlySet<number> = new Set();
 const comma = 0x2c;
 const closeBrace = 0x7d;
@@ -58,11 +61,28 @@ export class EventEncoder {
     return this.#out.take();
   }
 
+  /** Writes a row change. One that is too large loses its largest columns, one after the other, until it fits. */
   change(index: number, change: Change, idx: number): void {
     this.#changeWithout(index, change, idx, noColumns);
-    if (this.#out.length + this.#tail.length + 16 <= this.#limit) return;
-    this.#out.truncate(0);
-    this.#changeWithout(index, change, idx, columnsToOmit(change, this.#limit));
+    let excess = this.#excess();
+    if (excess <= 0) return;
+    const omitted = new Set<number>();
+    const candidates = omittable(change);
+    while (excess > 0 && omitted.size < candidates.length) {
+      for (const { column, gain } of candidates.slice(omitted.size)) {
+        if (excess <= 0) break;
+        omitted.add(column);
+        excess -= gain;
+      }
+      this.#out.truncate(0);
+      this.#changeWithout(index, change, idx, omitted);
+      excess = this.#excess();
+    }
+  }
+
+  /** Bytes by which the event, once ended, is larger than it may be. */
+  #excess(): number {
+    return this.#out.length + text.last.length + this.#tail.length - this.#limit;
   }
 
   schema(index: number, relation: Relation, idx: number): void {
@@ -82,7 +102,9 @@ export class EventEncoder {
 
   /** A logical message of the application's; content too large for the log is named in `omitted`. */
   message(index: number, message: LogicalMessage, idx: number): void {
-    const { prefix, content } = message;
+    const { content } = message;
+    // A prefix has no limit in Postgres; a character takes six bytes at most.
+    const prefix = message.prefix.slice(0, Math.floor(this.#limit / 12));
     this.#head(index);
     this.#out.ascii('","type":"message","prefix":');
     this.#out.text(prefix);
@@ -205,33 +227,32 @@ function isJsonNullColumn(relation: Relation, row: Tuple, i: number): boolean {
   return relation.columns[i]!.type.json && row.kinds[i] === columnKind.text && isJsonNull(row.source, row.starts[i]!, row.ends[i]!);
 }
 
-/** The largest columns that are not part of the key, as many as must go for the event to fit. */
-function columnsToOmit({ relation, before, after }: Change, limit: number): ReadonlySet<number> {
+/** The columns that an event can do without, largest first, and the bytes that are gained by each. */
+function omittable({ relation, before, after }: Change): readonly { readonly column: number; readonly gain: number }[] {
   const sizeIn = (row: Tuple | undefined, i: number): number => (row && i < row.count ? encodedSize(relation, row, i) : 0);
-  const sizes = relation.columns.map((column, i) => (column.excluded ? 0 : sizeIn(before, i) + sizeIn(after, i)));
-  let excess = sizes.reduce((sum, size) => sum + size, 4_096) - limit;
-  const largestFirst = sizes
-    .map((_, i) => i)
-    .filter((i) => !relation.key.includes(i))
-    .sort((a, b) => sizes[b]! - sizes[a]!);
-  const omitted = new Set<number>();
-  for (const i of largestFirst) {
-    if (excess <= 0) break;
-    omitted.add(i);
-    excess -= sizes[i]!;
-  }
-  return omitted;
+  return relation.columns
+    .map((column, i) => {
+      // What is left out is named, in as many bytes as its label has.
+      const gain = column.excluded ? 0 : sizeIn(before, i) + sizeIn(after, i) - column.label.length;
+      return { column: i, gain };
+    })
+    .filter(({ column, gain }) => gain > 0 && !relation.key.includes(column))
+    .sort((a, b) => b.gain - a.gain);
 }
 
+/** Bytes of a column in a row: with label and comma, or none where its value was not sent. */
 function encodedSize(relation: Relation, row: Tuple, i: number): number {
   const column = relation.columns[i]!;
-  if (row.kinds[i] !== columnKind.text) return column.label.length + 5;
+  if (row.kinds[i] === columnKind.unchanged) return 0;
+  if (row.kinds[i] === columnKind.null) return column.label.length + 5;
   const measure = new JsonWriter();
   column.type.encode(measure, row.source, row.starts[i]!, row.ends[i]!);
   return column.label.length + measure.length + 1;
 }
 
-/** The last token of a message's subject: its prefix, which may be empty. */
+/** The last token of a message's subject: its prefix, or a digest of one that is too long for a subject; `_` for none. */
 export function messageToken(prefix: string): string {
-  return encodeToken(prefix) || '_';
+  const token = encodeToken(prefix);
+  if (Buffer.byteLength(token) > maxTokenBytes) return `sha256-${createHash('sha256').update(prefix).digest('hex')}`;
+  return token || '_';
 }

@@ -34,6 +34,11 @@ export class JsonWriter {
   take(): Buffer {
     const document = this.#slab.subarray(this.#start, this.#at);
     this.#start = this.#at;
+    // Small documents must not keep the buffer of a large one alive.
+    if (this.#slab.length > slabBytes) {
+      this.#slab = Buffer.allocUnsafe(slabBytes);
+      this.#start = this.#at = 0;
+    }
     return document;
   }
 

@@ -10,11 +10,40 @@ import type { TypeRegistry } from './types.ts';
 export interface ReadableTable {
   readonly oid: number;
   readonly relation: Relation;
+  /** How SQL compares the primary key's columns, in the key's order. */
+  readonly comparisons: readonly Comparison[];
+}
+
+/**
+ * A column of the key, the type to which its literals are cast, and the operators of its index with their schemas: by their
+ * bare names those of an extension would not be found, or others in their place (`citext` would compare as `text`).
+ */
+export interface Comparison {
+  readonly column: string;
+  readonly type: string;
+  readonly equal: string;
+  readonly atLeast: string;
+  readonly greater: string;
+  /** All of them are Postgres's own. */
+  readonly builtin: boolean;
 }
 
 const queryColumns = `
   SELECT a.attname::text AS name, a.atttypid::int8::float8 AS type, a.atttypmod AS modifier
     FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum`;
+
+/** The strategies of a B-tree: 3 equal, 4 at least, 5 greater (PostgreSQL manual, "B-Tree Indexes"). */
+const queryComparisons = `
+  SELECT pg_catalog.format('t.%I', a.attname) AS column, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
+         pg_catalog.min(op.name) FILTER (WHERE op.strategy = 3) AS equal, pg_catalog.min(op.name) FILTER (WHERE op.strategy = 4) AS "atLeast",
+         pg_catalog.min(op.name) FILTER (WHERE op.strategy = 5) AS greater, pg_catalog.bool_and(op.builtin) AS builtin
+    FROM pg_catalog.pg_index i CROSS JOIN pg_catalog.generate_series(0, i.indnkeyatts - 1) k
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k]
+    JOIN pg_catalog.pg_opclass c ON c.oid = i.indclass[k]
+    JOIN LATERAL (SELECT m.amopstrategy AS strategy, pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) AS name, n.nspname = 'pg_catalog' AS builtin
+                    FROM pg_catalog.pg_amop m JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+                   WHERE m.amopfamily = c.opcfamily AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype AND m.amopstrategy IN (3, 4, 5)) op ON true
+   WHERE i.indrelid = $1 AND i.indisprimary GROUP BY k, a.attname, a.atttypid, a.atttypmod ORDER BY k`;
 
 /** Describes a table for reading. Throws `no_such_table` (usage) when there is none of this oid. */
 export async function describeTable(
@@ -34,7 +63,8 @@ export async function describeTable(
     identity: 'x',
     columns: rows.map((row) => ({ name: row.name, identity: false, typeOid: row.type, typeModifier: row.modifier })),
   };
-  return { oid: table.oid, relation: await describeRelation(client, message, types, catalog, subject) };
+  const comparisons = await client.query<Comparison>(queryComparisons, [table.oid]);
+  return { oid: table.oid, relation: await describeRelation(client, message, types, catalog, subject), comparisons: comparisons.rows };
 }
 
 export interface RowRange {
@@ -45,17 +75,35 @@ export interface RowRange {
 }
 
 /** The query that reads a table, whole or a chunk of it in the order of its primary key. */
-export function selectRows({ relation }: ReadableTable, range: RowRange): string {
+export function selectRows({ relation, comparisons }: ReadableTable, range: RowRange): string {
   const columns = relation.columns.map((column) => `t.${escapeIdentifier(column.name)}`).join(', ');
-  const key = relation.key.map((i) => `t.${escapeIdentifier(relation.columns[i]!.name)}`).join(', ');
-  const conditions = [
-    ...(range.where ? [`(${range.where})`] : []),
-    // Untyped literals take the type of the column they are compared with.
-    ...(range.after ? [`(${key}) > (${range.after.map(escapeLiteral).join(', ')})`] : []),
-  ];
+  const key = comparisons.map(({ column }) => column).join(', ');
+  const conditions = [...(range.where ? [`(${range.where})`] : []), ...(range.after ? [behind(comparisons, range.after)] : [])];
   const where = conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : '';
   const order = range.limit === undefined ? '' : ` ORDER BY ${key} LIMIT ${range.limit}`;
   return `SELECT ${columns} FROM ${quoteTable(relation.schema, relation.table)} t${where}${order}`;
+}
+
+/** The condition that a row has this key, given as text values. */
+export function hasKey({ comparisons }: ReadableTable, key: readonly string[]): string {
+  return comparisons.map(({ column, equal, type }, i) => `${column} ${equal} ${literal(key[i]!, type)}`).join(' AND ');
+}
+
+/** The condition that a row's key comes after another in the order of its index. */
+function behind(key: readonly Comparison[], after: readonly string[]): string {
+  const values = key.map(({ type }, i) => literal(after[i]!, type));
+  if (key.every(({ builtin }) => builtin)) return `(${key.map(({ column }) => column).join(', ')}) > (${values.join(', ')})`;
+  // One operator would have to do for all columns; so the comparison of rows is written out.
+  const from = (i: number): string => {
+    const { column, greater, equal } = key[i]!;
+    const beyond = `${column} ${greater} ${values[i]!}`;
+    return i === key.length - 1 ? beyond : `(${beyond} OR (${column} ${equal} ${values[i]!} AND ${from(i + 1)}))`;
+  };
+  return `${key[0]!.column} ${key[0]!.atLeast} ${values[0]!} AND ${from(0)}`;
+}
+
+function literal(text: string, type: string): string {
+  return `${escapeLiteral(text)}::${type}`;
 }
 
 /** Reads rows in the text form of the stream; `each` gets a tuple that is valid during the call, `between` may wait between chunks. */

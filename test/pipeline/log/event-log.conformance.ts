@@ -26,8 +26,16 @@ export async function collect(log: EventLog, from: Seq, count: number, options: 
 }
 
 /** Numbered events; `name` is what follows the first token of their subject. */
-export function numbered(subject: string, from: number, count: number, name: (n: number) => string = () => 'a.b.insert'): readonly NewEvent[] {
-  return Array.from({ length: count }, (_, i) => ({ subject: `${subject}.${name(from + i)}`, data: Buffer.from(`{"n":${from + i},"é":"😀"}`) }));
+export function numbered(
+  subject: string,
+  from: number,
+  count: number,
+  name: (n: number) => string = () => 'a.b.insert',
+): readonly NewEvent[] {
+  return Array.from({ length: count }, (_, i) => ({
+    subject: `${subject}.${name(from + i)}`,
+    data: Buffer.from(`{"n":${from + i},"é":"😀"}`),
+  }));
 }
 
 function text(event: { readonly data: Uint8Array } | undefined): string | undefined {
@@ -51,7 +59,8 @@ export function eventLogConformance(name: string, open: () => Promise<LogUnderTe
   describe(`event log: ${name}`, () => {
     let under: LogUnderTest;
     let log: EventLog;
-    const events = (from: number, count: number, token?: (n: number) => string): readonly NewEvent[] => numbered(under.subject, from, count, token);
+    const events = (from: number, count: number, token?: (n: number) => string): readonly NewEvent[] =>
+      numbered(under.subject, from, count, token);
     const subjects = (...names: string[]): string[] => names.map((name) => `${under.subject}.${name}`);
 
     beforeEach(async () => {
@@ -73,7 +82,9 @@ export function eventLogConformance(name: string, open: () => Promise<LogUnderTe
         const written = events(1, 5, (n) => `t${n}.x.insert`);
         expect(await log.append(written.slice(0, 1), 0)).to.equal(1);
         expect(await log.append(written.slice(1), 1)).to.equal(5);
-        expect(plain(await collect(log, 1, 5))).to.deep.equal(written.map((event, i) => [i + 1, event.subject, Buffer.from(event.data).toString('utf8')]));
+        expect(plain(await collect(log, 1, 5))).to.deep.equal(
+          written.map((event, i) => [i + 1, event.subject, Buffer.from(event.data).toString('utf8')]),
+        );
         const { first, last, messages } = await log.bounds();
         expect({ first, last, messages }).to.deep.equal({ first: 1, last: 5, messages: 5 });
       });
@@ -232,7 +243,9 @@ export function eventLogConformance(name: string, open: () => Promise<LogUnderTe
             last,
           );
         }
-        expect((await log.lastPerSubject(`${under.subject}.many.>`)).map((event) => event.seq)).to.deep.equal(Array.from({ length: 5_000 }, (_, i) => i + 10));
+        expect((await log.lastPerSubject(`${under.subject}.many.>`)).map((event) => event.seq)).to.deep.equal(
+          Array.from({ length: 5_000 }, (_, i) => i + 10),
+        );
       });
 
       it('firstSince gives the first event at or after a time', async function () {

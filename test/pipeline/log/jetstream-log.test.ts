@@ -64,7 +64,13 @@ describe('JetStream log', () => {
     });
 
     it('that loses events by itself is refused', async () => {
-      for (const config of [{ max_msgs_per_subject: 5 }, { retention: 'workqueue' }, { storage: 'memory' }, { deny_delete: false }, { deny_purge: false, allow_rollup_hdrs: true }]) {
+      for (const config of [
+        { max_msgs_per_subject: 5 },
+        { retention: 'workqueue' },
+        { storage: 'memory' },
+        { deny_delete: false },
+        { deny_purge: false, allow_rollup_hdrs: true },
+      ]) {
         const error = await refusal({ allow_atomic: true, ...config });
         expect(error.code, JSON.stringify(config)).to.equal('stream_unfit');
       }
@@ -130,7 +136,10 @@ describe('JetStream log', () => {
       let last = 0;
       for (let n = 0; n < 40;) {
         const count = 1 + ((n * 7 + writer) % 5);
-        const events = Array.from({ length: count }, (_, i): NewEvent => ({ subject: `${fresh.subject}.w${writer}`, data: Buffer.from(`${writer}:${n}:${i}`) }));
+        const events = Array.from({ length: count }, (_, i): NewEvent => ({
+          subject: `${fresh.subject}.w${writer}`,
+          data: Buffer.from(`${writer}:${n}:${i}`),
+        }));
         try {
           const seq = n % 2 === 0 ? await log.append(events, last) : await appendWhole(log, events, last);
           stored.push({ from: seq - count + 1, writer, texts: events.map(({ data }) => Buffer.from(data).toString()) });
@@ -157,7 +166,13 @@ describe('JetStream log', () => {
       const { last } = await log.bounds();
       const wanted = new Set(events.map(({ data }) => Buffer.from(data).toString()));
       const held = last === 0 ? [] : await collect(log, 1, last);
-      return held.filter((event) => wanted.has(Buffer.from(event.data).toString()) && !stored.some((part) => event.seq >= part.from && event.seq < part.from + part.texts.length)).map((event) => event.seq);
+      return held
+        .filter(
+          (event) =>
+            wanted.has(Buffer.from(event.data).toString()) &&
+            !stored.some((part) => event.seq >= part.from && event.seq < part.from + part.texts.length),
+        )
+        .map((event) => event.seq);
     };
     const prefixOf = async (log: JetStreamLog, events: readonly NewEvent[], last: Seq): Promise<typeof stored> => {
       const texts: string[] = [];
@@ -180,7 +195,10 @@ describe('JetStream log', () => {
     /** 2,000 events of 10 KB. */
     async function fill(): Promise<void> {
       for (let last = 0; last < 2_000; last += 80) {
-        const events = Array.from({ length: 80 }, (_, i) => ({ subject: `${fresh.subject}.${(last + i) % 2 === 0 ? 'even' : 'odd'}.x`, data: Buffer.alloc(10_000, `${last + i + 1} `) }));
+        const events = Array.from({ length: 80 }, (_, i) => ({
+          subject: `${fresh.subject}.${(last + i) % 2 === 0 ? 'even' : 'odd'}.x`,
+          data: Buffer.alloc(10_000, `${last + i + 1} `),
+        }));
         await fresh.log.append(events, last);
       }
     }
@@ -209,7 +227,10 @@ describe('JetStream log', () => {
     ] as const) {
       it(`${which} are told when a trim overtakes them, and never skip`, async () => {
         await fill();
-        const options = { highWaterBytes: 64 * 1024, ...(subjects ? { subjects: subjects.map((subject) => `${fresh.subject}.${subject}`) } : {}) };
+        const options = {
+          highWaterBytes: 64 * 1024,
+          ...(subjects ? { subjects: subjects.map((subject) => `${fresh.subject}.${subject}`) } : {}),
+        };
         const step = subjects ? 2 : 1;
         let next = 1;
         const reading = (async (): Promise<void> => {
@@ -231,7 +252,11 @@ describe('JetStream log', () => {
     it('tell their consumers from each other and remove them when they end', async () => {
       await fresh.log.append(numbered(fresh.subject, 1, 10), 0);
       await Promise.all(upTo(5).map((from) => collect(fresh.log, from, 5)));
-      await until(async () => (await fresh.jsm.streams.info(fresh.subject)).state.consumer_count === 0, 5_000, 'the removal of the consumers');
+      await until(
+        async () => (await fresh.jsm.streams.info(fresh.subject)).state.consumer_count === 0,
+        5_000,
+        'the removal of the consumers',
+      );
     });
   });
 
@@ -268,7 +293,8 @@ describe('JetStream log', () => {
       const stop = new AbortController();
       const seen: Record<'all' | 'filtered', Seq[]> = { all: [], filtered: [] };
       const follow = async (into: Seq[], subjects?: readonly string[]): Promise<void> => {
-        for await (const events of log.read(1, { signal: stop.signal, ...(subjects ? { subjects } : {}) })) into.push(...events.map((event) => event.seq));
+        for await (const events of log.read(1, { signal: stop.signal, ...(subjects ? { subjects } : {}) }))
+          into.push(...events.map((event) => event.seq));
       };
       const reading = [follow(seen.all), follow(seen.filtered, [`${subject}.a.>`])];
       const wanted: string[] = [];

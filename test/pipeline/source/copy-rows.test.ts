@@ -8,12 +8,16 @@ type Row = readonly (string | null)[];
 /** Text with much of what the format escapes, and of what only looks like it. */
 const values = fc.oneof(
   fc.string({ unit: 'binary' }),
-  fc.array(fc.constantFrom('\\', '\n', '\t', '\r', '\b', '\f', '\v', '\\N', '\\.', 'N', 'n', '"', 'é', '😀', ''), { maxLength: 12 }).map((parts) => parts.join('')),
+  fc
+    .array(fc.constantFrom('\\', '\n', '\t', '\r', '\b', '\f', '\v', '\\N', '\\.', 'N', 'n', '"', 'é', '😀', ''), { maxLength: 12 })
+    .map((parts) => parts.join('')),
 );
 
 const tables = fc
   .integer({ min: 1, max: 6 })
-  .chain((columns) => fc.array(fc.array(fc.option(values, { nil: null, freq: 4 }), { minLength: columns, maxLength: columns }), { maxLength: 30 }));
+  .chain((columns) =>
+    fc.array(fc.array(fc.option(values, { nil: null, freq: 4 }), { minLength: columns, maxLength: columns }), { maxLength: 30 }),
+  );
 
 const letters: Readonly<Record<string, string>> = { '\b': 'b', '\f': 'f', '\n': 'n', '\r': 'r', '\t': 't', '\v': 'v', '\\': '\\' };
 
@@ -24,7 +28,9 @@ function copyText(rows: readonly Row[]): Buffer {
 }
 
 function read(tuple: Tuple): Row {
-  return Array.from({ length: tuple.count }, (_, i) => (tuple.kinds[i] === columnKind.null ? null : tuple.source.toString('utf8', tuple.starts[i], tuple.ends[i])));
+  return Array.from({ length: tuple.count }, (_, i) =>
+    tuple.kinds[i] === columnKind.null ? null : tuple.source.toString('utf8', tuple.starts[i], tuple.ends[i]),
+  );
 }
 
 describe('COPY rows', () => {

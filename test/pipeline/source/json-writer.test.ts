@@ -4,7 +4,10 @@ import { JsonWriter } from '../../../pipeline/source/json-writer.ts';
 
 /** Unicode text of any size up to some hundred thousand bytes: documents that fit a buffer, cross its end, and outgrow it. */
 const texts = fc
-  .tuple(fc.string({ unit: 'binary', maxLength: 40 }), fc.oneof({ weight: 9, arbitrary: fc.nat(30) }, { weight: 1, arbitrary: fc.nat(9_000) }))
+  .tuple(
+    fc.string({ unit: 'binary', maxLength: 40 }),
+    fc.oneof({ weight: 9, arbitrary: fc.nat(30) }, { weight: 1, arbitrary: fc.nat(9_000) }),
+  )
   .map(([text, times]) => text.repeat(times));
 
 describe('JSON writer', () => {
@@ -45,13 +48,20 @@ describe('JSON writer', () => {
 
   it('writes numbers of 32 bits in decimal and hexadecimal', () => {
     fc.assert(
-      fc.property(fc.oneof(fc.integer({ min: 0, max: 0xffffffff }), fc.nat(1_000), fc.constantFrom(999_999_999, 1_000_000_000, 0x80000000, 0xffffffff)), (value) => {
-        const out = new JsonWriter();
-        out.decimal(value);
-        expect(out.take().toString()).to.equal(String(value));
-        out.hex8(value);
-        expect(out.take().toString()).to.equal(value.toString(16).toUpperCase().padStart(8, '0'));
-      }),
+      fc.property(
+        fc.oneof(
+          fc.integer({ min: 0, max: 0xffffffff }),
+          fc.nat(1_000),
+          fc.constantFrom(999_999_999, 1_000_000_000, 0x80000000, 0xffffffff),
+        ),
+        (value) => {
+          const out = new JsonWriter();
+          out.decimal(value);
+          expect(out.take().toString()).to.equal(String(value));
+          out.hex8(value);
+          expect(out.take().toString()).to.equal(value.toString(16).toUpperCase().padStart(8, '0'));
+        },
+      ),
     );
   });
 

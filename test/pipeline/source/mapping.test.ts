@@ -14,7 +14,14 @@ describe('mapping of values', () => {
   let copied: ReadEvent;
 
   before(async () => {
-    bench = await SourceBench.open({ setUp: [...valueSetUp, `CREATE SCHEMA "Quoted_"" . Schema"`, createValueTable(quoted), 'CREATE TABLE arrays (id int PRIMARY KEY, a text[])'] });
+    bench = await SourceBench.open({
+      setUp: [
+        ...valueSetUp,
+        `CREATE SCHEMA "Quoted_"" . Schema"`,
+        createValueTable(quoted),
+        'CREATE TABLE arrays (id int PRIMARY KEY, a text[])',
+      ],
+    });
     await bench.addSlot('_zone');
     const events = await bench.captured(insertValues(quoted, 1));
     expect(events.map(({ event }) => event.type)).to.deep.equal(['schema', 'row']);
@@ -55,7 +62,9 @@ describe('mapping of values', () => {
   });
 
   it('does not depend on the time zone of the process', async () => {
-    const program = runTestProgram('../pipeline/source/support/read-values', [bench.url, bench.slot('_zone'), schema, table], { env: { TZ: 'America/New_York' } });
+    const program = runTestProgram('../pipeline/source/support/read-values', [bench.url, bench.slot('_zone'), schema, table], {
+      env: { TZ: 'America/New_York' },
+    });
     const answer = (await program.nextLine()) as { offset: number; streamed: string; copied: string };
     expect(answer.offset).to.equal(300);
     expect(answer.streamed).to.equal(streamed.raw);
@@ -70,7 +79,9 @@ describe('mapping of values', () => {
       fc.constant(null),
     );
     const shapes = fc.array(fc.integer({ min: 1, max: 3 }), { minLength: 1, maxLength: 3 });
-    const arrays = shapes.chain((lengths) => lengths.reduceRight<fc.Arbitrary<unknown>>((inner, length) => fc.array(inner, { minLength: length, maxLength: length }), element));
+    const arrays = shapes.chain((lengths) =>
+      lengths.reduceRight<fc.Arbitrary<unknown>>((inner, length) => fc.array(inner, { minLength: length, maxLength: length }), element),
+    );
     const seed = Number(process.env['TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
     const samples = fc.sample(arrays, { numRuns: 200, seed });
     await bench.client.query('BEGIN');
@@ -78,8 +89,7 @@ describe('mapping of values', () => {
     const events = (await bench.captured('COMMIT')).filter(({ event }) => event.type === 'row');
     const valueOf = ({ event }: ReadEvent): string => JSON.stringify((event['after'] as { a: unknown }).a);
     const wanted = samples.map((sample) => JSON.stringify(sample));
-    const cc = await bench.copy('public', 'arrays'); for (const [i, e] of cc.entries()) if (valueOf(e) !== wanted[i]) console.log('DIFF', i, valueOf(e), wanted[i], e.raw.slice(0,200)); console.log('N', cc.length, wanted.length);
     expect(events.map(valueOf), `TEST_SEED=${seed}`).to.deep.equal(wanted);
-    expect((await bench.copy('public', 'arrays')).map(valueOf), `TEST_SEED=${seed}`).to.deep.equal(wanted);
+    expect((await bench.copy('public', 'arrays', { limit: 1_000 })).map(valueOf), `TEST_SEED=${seed}`).to.deep.equal(wanted);
   });
 });

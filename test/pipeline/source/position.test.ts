@@ -1,6 +1,14 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { comparePositions, formatId, formatLsn, formatPgTime, parseId, parseLsn, type Position } from '../../../pipeline/source/position.ts';
+import {
+  comparePositions,
+  formatId,
+  formatLsn,
+  formatPgTime,
+  parseId,
+  parseLsn,
+  type Position,
+} from '../../../pipeline/source/position.ts';
 
 const lsns = fc.oneof(fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), fc.bigInt({ min: 0n, max: 20n }));
 const positions: fc.Arbitrary<Position> = fc.record({ lsn: lsns, index: fc.oneof(fc.nat(5), fc.integer({ min: 0, max: 0xffffffff })) });
@@ -36,9 +44,17 @@ describe('positions', () => {
   });
 
   it('refuse what is no id or LSN', () => {
-    for (const id of ['', '0000000002A1B2C8', '0000000002a1b2c8.00000007', '0000000002A1B2C8.0000007', ' 0000000002A1B2C8.00000007', '0000000002A1B2C8.00000007\n'])
+    for (const id of [
+      '',
+      '0000000002A1B2C8',
+      '0000000002a1b2c8.00000007',
+      '0000000002A1B2C8.0000007',
+      ' 0000000002A1B2C8.00000007',
+      '0000000002A1B2C8.00000007\n',
+    ])
       expect(() => parseId(id), JSON.stringify(id)).to.throw('not an event id');
-    for (const lsn of ['', '1', '1/', '/1', '1/2/3', '123456789/0', '1/g', '0x1/2', '1/2\n']) expect(() => parseLsn(lsn), JSON.stringify(lsn)).to.throw('not an LSN');
+    for (const lsn of ['', '1', '1/', '/1', '1/2/3', '123456789/0', '1/g', '0x1/2', '1/2\n'])
+      expect(() => parseLsn(lsn), JSON.stringify(lsn)).to.throw('not an LSN');
   });
 
   it('print the times of Postgres to the microsecond', () => {

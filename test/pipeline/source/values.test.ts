@@ -13,7 +13,20 @@ function encode(encoder: ValueEncoder, text: string): string {
   return out.take().toString('utf8');
 }
 
-const oids = { bool: 16, bytea: 17, int2: 21, int4: 23, oid: 26, xid: 28, json: 114, float4: 700, float8: 701, timestamp: 1114, timestamptz: 1184, jsonb: 3802 };
+const oids = {
+  bool: 16,
+  bytea: 17,
+  int2: 21,
+  int4: 23,
+  oid: 26,
+  xid: 28,
+  json: 114,
+  float4: 700,
+  float8: 701,
+  timestamp: 1114,
+  timestamptz: 1184,
+  jsonb: 3802,
+};
 const of = (type: keyof typeof oids): ValueEncoder => builtinValues.get(oids[type])!;
 
 /** Postgres's text of a value of a built-in type, and its JSON. */
@@ -63,7 +76,11 @@ const elements = fc.oneof(
 /** Arrays of one to three dimensions, of equal lengths within each, as Postgres has them. */
 const arrays: fc.Arbitrary<Nested> = fc
   .array(fc.integer({ min: 1, max: 4 }), { minLength: 0, maxLength: 3 })
-  .chain((lengths) => (lengths.length === 0 ? fc.constant([]) : lengths.reduceRight<fc.Arbitrary<Nested>>((inner, length) => fc.array(inner, { minLength: length, maxLength: length }), elements)));
+  .chain((lengths) =>
+    lengths.length === 0
+      ? fc.constant([])
+      : lengths.reduceRight<fc.Arbitrary<Nested>>((inner, length) => fc.array(inner, { minLength: length, maxLength: length }), elements),
+  );
 
 /** What `array_out` prints: quotes where the text is empty, looks like NULL, or holds one of the format's own characters or white space. */
 function arrayOut(value: Nested, delimiter: string): string {
@@ -79,7 +96,9 @@ describe('values', () => {
   it('bytea of any bytes becomes base64', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 300 }), (value) => {
-        expect(encode(of('bytea'), `\\x${Buffer.from(value).toString('hex')}`)).to.equal(JSON.stringify(Buffer.from(value).toString('base64')));
+        expect(encode(of('bytea'), `\\x${Buffer.from(value).toString('hex')}`)).to.equal(
+          JSON.stringify(Buffer.from(value).toString('base64')),
+        );
       }),
     );
   });
@@ -105,7 +124,8 @@ describe('values', () => {
   it('JSON null is told from other JSON, also with white space around it', () => {
     const isNull = (text: string): boolean => isJsonNull(Buffer.from(`x${text}y`), 1, 1 + text.length);
     for (const text of ['null', ' null', 'null\n', '\t null ']) expect(isNull(text), JSON.stringify(text)).to.equal(true);
-    for (const text of ['"null"', '[null]', 'nul', '0', 'false', '{}', ' '.repeat(70)]) expect(isNull(text), JSON.stringify(text)).to.equal(false);
+    for (const text of ['"null"', '[null]', 'nul', '0', 'false', '{}', ' '.repeat(70)])
+      expect(isNull(text), JSON.stringify(text)).to.equal(false);
   });
 });
 
@@ -123,7 +143,9 @@ describe('arrays', () => {
 
   it('map their elements', () => {
     expect(encode(arrayValue(of('float8'), ','), '{1.5,NaN,NULL,-0}')).to.equal('[1.5,"NaN",null,"-0"]');
-    expect(encode(arrayValue(of('timestamptz'), ','), '{"2016-11-04 11:51:30.5+00",infinity}')).to.equal('["2016-11-04T11:51:30.5Z","infinity"]');
+    expect(encode(arrayValue(of('timestamptz'), ','), '{"2016-11-04 11:51:30.5+00",infinity}')).to.equal(
+      '["2016-11-04T11:51:30.5Z","infinity"]',
+    );
     expect(encode(arrayValue(of('bytea'), ','), '{"\\\\x00ff","\\\\x"}')).to.equal('["AP8=",""]');
     expect(encode(arrayValue(of('jsonb'), ','), '{"{\\"a\\": [1, null]}",1.10,"null"}')).to.equal('[{"a": [1, null]},1.10,null]');
   });

@@ -12,6 +12,7 @@ import { Health } from '../../../../pipeline/runtime/health.ts';
 import { silentLogger } from '../../../../pipeline/runtime/logging.ts';
 import { defaultCatalog, type Catalog } from '../../../../schemas/catalog.ts';
 import { freshDatabase, removeData, temporaryDirectory } from '../../../support/servers.ts';
+import { until } from '../../../support/role-context.ts';
 import { readLog, waitFor, type StoredEvent } from './stored-events.ts';
 
 type Environment = Readonly<Record<string, string>>;
@@ -41,6 +42,7 @@ export interface StartOptions {
 export interface CaptureFixture {
   readonly databaseUrl: string;
   readonly slot: string;
+  readonly natsUrls: { readonly operator: string; readonly capture: string };
   /** A connection of the application's. */
   readonly sql: PgClient;
   /** The operator's view of the log. */
@@ -56,6 +58,9 @@ export interface CaptureFixture {
   events(): Promise<StoredEvent[]>;
   /** The log once it has come to now: everything committed before the call is in it. */
   settled(ms?: number): Promise<StoredEvent[]>;
+  /** Waits until a table's earlier rows are in the log. */
+  copied(table: string, ms?: number): Promise<void>;
+  until(condition: () => boolean | Promise<boolean>, what: string, ms?: number): Promise<void>;
   query(statement: string, values?: readonly unknown[]): Promise<Record<string, unknown>[]>;
   /** Another connection, closed with the fixture. */
   connect(): Promise<PgClient>;
@@ -105,6 +110,7 @@ async function assemble(options: FixtureOptions, onClose: CaptureFixture['onClos
   return {
     databaseUrl,
     slot,
+    natsUrls: urls,
     sql,
     nats,
     record,
@@ -120,9 +126,11 @@ async function assemble(options: FixtureOptions, onClose: CaptureFixture['onClos
     settled: async (ms = 20_000) => {
       const marker = `settled ${randomBytes(6).toString('hex')}`;
       await sql.query(`SELECT pg_logical_emit_message(true, 'test.settled', $1)`, [marker]);
-      await waitFor(await log(), (event) => event.content === marker, ms, `subject of ${slot}`);
+      await waitFor(await log(), (event) => event.content === marker, ms, 'what was committed before');
       return events();
     },
+    copied: (table, ms = 20_000) => until(async () => (await record.copy(table))?.state === 'done', ms, `the copy of ${table}`),
+    until: (condition, what, ms = 20_000) => until(condition, ms, what),
     query: async (statement, values = []) => (await sql.query<Record<string, unknown>>(statement, [...values])).rows,
     connect,
     onClose,

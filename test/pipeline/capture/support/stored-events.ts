@@ -25,8 +25,8 @@ export interface StoredEvent {
 }
 
 /** The whole log as it is now. */
-export async function readLog(log: JetStreamLog, from = 1): Promise<StoredEvent[]> {
-  const { last } = await log.bounds();
+export async function readLog(log: JetStreamLog): Promise<StoredEvent[]> {
+  const { first: from, last } = await log.bounds();
   const found: StoredEvent[] = [];
   if (last < from) return found;
   for await (const events of log.read(from)) {
@@ -37,8 +37,9 @@ export async function readLog(log: JetStreamLog, from = 1): Promise<StoredEvent[
 }
 
 /** Waits until the log has an event that fits, and returns it. */
-export async function waitFor(log: JetStreamLog, fits: (event: StoredEvent) => boolean, ms: number, what: string, from = 1): Promise<StoredEvent> {
+export async function waitFor(log: JetStreamLog, fits: (event: StoredEvent) => boolean, ms: number, what: string): Promise<StoredEvent> {
   const signal = AbortSignal.timeout(ms);
+  const { first: from } = await log.bounds();
   for await (const events of log.read(from, { signal })) {
     for (const { seq, subject, data } of events) {
       const event = { seq, subject, ...(JSON.parse(Buffer.from(data).toString('utf8')) as Omit<StoredEvent, 'seq' | 'subject'>) };

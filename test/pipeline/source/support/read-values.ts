@@ -11,11 +11,22 @@ import { defaultCatalog } from '../../../../schemas/catalog.ts';
  * the first row event of a slot, and the row as a snapshot reads it.
  */
 const [url, slot, schema, table] = process.argv.slice(2);
-if (url === undefined || slot === undefined || schema === undefined || table === undefined) throw new Error('usage: read-values URL SLOT SCHEMA TABLE');
+if (url === undefined || slot === undefined || schema === undefined || table === undefined)
+  throw new Error('usage: read-values URL SLOT SCHEMA TABLE');
 const client = await connectPostgres(url, 'test', silentLogger());
 for (const statement of stableText) await client.query(statement);
 const log = silentLogger();
-const source = new PostgresSource({ url, slot, publications: ['everything'], catalog: defaultCatalog(), subject: 'ev', eventLimit: 1_000_000, log, client, schemas: new Map() });
+const source = new PostgresSource({
+  url,
+  slot,
+  publications: ['everything'],
+  catalog: defaultCatalog(),
+  subject: 'ev',
+  eventLimit: 1_000_000,
+  log,
+  client,
+  schemas: new Map(),
+});
 const streamed = await firstRow(AbortSignal.timeout(20_000));
 const { rows } = await client.query<{ oid: number }>(
   'SELECT c.oid::int8::float8 AS oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2',

@@ -156,7 +156,17 @@ export class SourceBench {
     await readRows(this.control, selectRows(readable, range), (after) => {
       encoder.begin(formatIdLsn(1n), undefined, nowMicros());
       encoder.change(index, { relation, op: 'read', before: undefined, oldKind: 0, after }, 0);
-      found.push(parsed({ subject: relation.subjects.read, data: encoder.end(false), lsn: 1n, index: index++, xid: undefined, last: true, table: relation.name }));
+      found.push(
+        parsed({
+          subject: relation.subjects.read,
+          data: encoder.end(false),
+          lsn: 1n,
+          index: index++,
+          xid: undefined,
+          last: true,
+          table: relation.name,
+        }),
+      );
     });
     return found;
   }

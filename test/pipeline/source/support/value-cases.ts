@@ -1,7 +1,8 @@
 /** A value of Postgres: its type, how SQL writes it, and its JSON, byte for byte. */
 export type ValueCase = readonly [type: string, literal: string, json: string];
 
-const setting = (name: string, value: string): string => `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET ${name} = %L', current_database(), '${value}'); END $$`;
+const setting = (name: string, value: string): string =>
+  `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET ${name} = %L', current_database(), '${value}'); END $$`;
 
 /** What the cases need, in a database whose defaults are a bad choice for whoever relies on them. */
 export const valueSetUp: readonly string[] = [
@@ -42,7 +43,11 @@ export const valueCases: Readonly<Record<string, readonly ValueCase[]>> = {
     ['int8', `'9223372036854775807'`, '"9223372036854775807"'],
     ['int8', `'-9223372036854775808'`, '"-9223372036854775808"'],
     ['int8', '0', '"0"'],
-    ['numeric(78,0)', '115792089237316195423570985008687907853269984665640564039457584007913129639935', '"115792089237316195423570985008687907853269984665640564039457584007913129639935"'],
+    [
+      'numeric(78,0)',
+      '115792089237316195423570985008687907853269984665640564039457584007913129639935',
+      '"115792089237316195423570985008687907853269984665640564039457584007913129639935"',
+    ],
     ['numeric(38,18)', '1.000000000000000001', '"1.000000000000000001"'],
     ['numeric(3,2)', '1.1', '"1.10"'],
     ['numeric(6,4)', '22.22', '"22.2200"'],
@@ -95,7 +100,11 @@ export const valueCases: Readonly<Record<string, readonly ValueCase[]>> = {
     ['interval', `'0'`, '"PT0S"'],
   ],
   'text keeps every character': [
-    ['text', `E'a\\n"\\\\\\t\\u00e9\\U0001F600\\u2028\\u007f\\b\\f\\r\\x01\\x1f/'`, '"a\\n\\"\\\\\\té😀\u2028\u007f\\b\\f\\r\\u0001\\u001f/"'],
+    [
+      'text',
+      `E'a\\n"\\\\\\t\\u00e9\\U0001F600\\u2028\\u007f\\b\\f\\r\\x01\\x1f/'`,
+      '"a\\n\\"\\\\\\té😀\u2028\u007f\\b\\f\\r\\u0001\\u001f/"',
+    ],
     ['text', `''`, '""'],
     ['text', `E'\\\\N'`, '"\\\\N"'],
     ['text', `E'\\\\.'`, '"\\\\."'],
@@ -129,7 +138,11 @@ export const valueCases: Readonly<Record<string, readonly ValueCase[]>> = {
     ['int[]', `'{{1,2},{3,4}}'`, '[[1,2],[3,4]]'],
     ['int[][][]', `'{{{1},{2}},{{3},{4}}}'`, '[[[1],[2]],[[3],[4]]]'],
     ['int8[]', `'{9223372036854775807}'`, '["9223372036854775807"]'],
-    ['text[]', `ARRAY['NULL', NULL, 'a,b', 'q"q', E'b\\\\s', '', '{}', ' ', E'\\n', 'null']`, '["NULL",null,"a,b","q\\"q","b\\\\s","","{}"," ","\\n","null"]'],
+    [
+      'text[]',
+      `ARRAY['NULL', NULL, 'a,b', 'q"q', E'b\\\\s', '', '{}', ' ', E'\\n', 'null']`,
+      '["NULL",null,"a,b","q\\"q","b\\\\s","","{}"," ","\\n","null"]',
+    ],
     ['numeric[]', `'{1.50,NaN,12345678901234567890.5}'`, '["1.50","NaN","12345678901234567890.5"]'],
     ['float8[]', `'{0.1,-0,Infinity}'`, '[0.1,"-0","Infinity"]'],
     ['timestamptz[]', `ARRAY['2016-11-04T13:51:30.5+02'::timestamptz, 'infinity']`, '["2016-11-04T11:51:30.5Z","infinity"]'],
