@@ -41,7 +41,7 @@ export function statusCommand(cli: Cli): Command {
   return verb(
     cli,
     'status',
-    'Show the log, the slot, each processor and the dead letters. Exits 1 when something is unhealthy, and says what.',
+    'Show the log, the slot, each processor, the dead letters and who is connected. Exits 1 when something is unhealthy, and says what.',
     [
       ['status', 'now'],
       ['status --watch', 'again each second, until Ctrl-C'],

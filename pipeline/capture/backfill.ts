@@ -1,5 +1,5 @@
 import type { Catalog } from '../../schemas/catalog.ts';
-import { connectPostgres, stableText, type PgClient } from '../clients/postgres.ts';
+import { closePostgres, connectPostgres, stableText, type PgClient } from '../clients/postgres.ts';
 import type { EventLog, Seq } from '../log/event-log.ts';
 import { backoffMs, pause } from '../runtime/backoff.ts';
 import { messageOf } from '../runtime/errors.ts';
@@ -14,6 +14,11 @@ import { keyString, type ChangeTracker } from './change-tracker.ts';
 import type { CopyState, LogRecord } from './log-record.ts';
 import type { CapturedTable } from './tables.ts';
 import { Visibility } from './visibility.ts';
+
+/** Bytes of rows that a chunk is to have at most, once the size of the rows is known. */
+const chunkBytes = 8 * 1024 ** 2;
+/** Rows of the first chunk, before it is known. */
+const firstChunkRows = 100;
 
 export interface BackfillOptions {
   readonly url: string;
@@ -68,8 +73,9 @@ export class Backfill {
     log.info({ table: table.name, from: state.after ?? 'the beginning' }, 'backfill begins');
     let current: CopyState = { ...state, oid: table.oid, total: state.total ?? Math.max(0, table.estimate) };
     for (let attempt = 0; !signal.aborted; attempt++) {
-      const client = await connectPostgres(this.#options.url, 'headwater backfill', log);
+      let client: PgClient | undefined;
       try {
+        client = await connectPostgres(this.#options.url, 'headwater backfill', log);
         for (const setting of stableText) await client.query(setting);
         const readable = await describeTable(client, table, this.#types, this.#options.catalog, this.#options.subject);
         await this.#prime(client, table.name);
@@ -83,7 +89,7 @@ export class Backfill {
         await pause(backoffMs(attempt), signal);
       } finally {
         tracker.untrack(table.name);
-        await client.end().catch(() => undefined);
+        if (client) await closePostgres(client);
       }
     }
   }
@@ -91,12 +97,14 @@ export class Backfill {
   async #chunks(client: PgClient, table: ReadableTable, begun: CopyState, reached: (state: CopyState) => void): Promise<CopyState> {
     const { record, log, signal } = this.#options;
     let state = begun;
+    let limit = Math.min(this.#options.chunkRows, firstChunkRows);
     for (;;) {
       signal.throwIfAborted();
-      const chunk = await this.#read(client, table, state);
+      const chunk = await this.#read(client, table, state, limit);
+      limit = this.#nextLimit(chunk.rows);
       const logged = await this.#insert(table, chunk);
       state = { ...state, rows: state.rows + logged, state: chunk.next ? 'running' : 'done', after: chunk.next };
-      if (!chunk.next) await this.#mark(table, { phase: 'end', table: state.table, rows: state.rows });
+      if (!chunk.next) await this.#mark({ phase: 'end', table: state.table, rows: state.rows });
       await record.putCopy(state);
       reached(state);
       if (!chunk.next) {
@@ -117,7 +125,7 @@ export class Backfill {
       signal.throwIfAborted();
       const { rows } = await client.query<{ snapshot: string }>('SELECT pg_current_snapshot()::text AS snapshot');
       const snapshot = new Visibility(rows[0]!.snapshot);
-      tracker.forgetSeenBy(snapshot);
+      tracker.forgetTransactions(snapshot);
       const open = unknownBefore.filter((xid) => !snapshot.sees(xid));
       if (open.length === 0) break;
       if (waited % 60 === 1)
@@ -139,25 +147,30 @@ export class Backfill {
     }
   }
 
-  async #read(client: PgClient, table: ReadableTable, state: CopyState): Promise<Chunk> {
-    const { chunkRows, tracker } = this.#options;
+  /** Rows are held in memory until they are logged, so large ones are read few at a time. */
+  #nextLimit(rows: readonly Tuple[]): number {
+    const bytes = rows.reduce((sum, row) => sum + row.source.length, 0);
+    const average = bytes / Math.max(1, rows.length);
+    return Math.max(1, Math.min(this.#options.chunkRows, Math.floor(chunkBytes / Math.max(1, average))));
+  }
+
+  async #read(client: PgClient, table: ReadableTable, state: CopyState, limit: number): Promise<Chunk> {
+    const { tracker } = this.#options;
     const rows: Tuple[] = [];
     await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
     try {
       const taken = await client.query<{ snapshot: string }>('SELECT pg_current_snapshot()::text AS snapshot');
       const snapshot = new Visibility(taken.rows[0]!.snapshot);
-      await readRows(client, selectRows(table, { after: state.after, limit: chunkRows, where: state.where }), (row) =>
-        rows.push(copyOf(row)),
-      );
+      await readRows(client, selectRows(table, { after: state.after, limit, where: state.where }), (row) => rows.push(copyOf(row)));
       const after = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
       await client.query('COMMIT');
-      tracker.forgetSeenBy(snapshot);
+      tracker.forgetChanges(snapshot);
       const last = rows.at(-1);
       return {
         rows,
         snapshot,
         position: parseLsn(after.rows[0]!.lsn),
-        next: last && rows.length === chunkRows ? keyTexts(table, last) : undefined,
+        next: last && rows.length === limit ? keyTexts(table, last) : undefined,
       };
     } catch (error) {
       await client.query('ROLLBACK').catch(() => undefined);
@@ -169,28 +182,21 @@ export class Backfill {
   async #insert(table: ReadableTable, chunk: Chunk): Promise<number> {
     const { out, tracker, tick } = this.#options;
     const { relation } = table;
-    const logged = new Promise<number>((resolve, reject) => {
-      out.add({
-        due: (lsn) => lsn >= chunk.position,
-        run: async () => {
-          const rows = chunk.rows.filter((row) => !tracker.outdated(relation.name, this.#key(table, row), chunk.snapshot));
-          await out
-            .writeBetween(
-              rows.map(() => relation.subjects.read),
-              (encoder, index, n) => encoder.change(index, { relation, op: 'read', before: undefined, oldKind: 0, after: rows[n]! }, 0),
-            )
-            .then(
-              () => resolve(rows.length),
-              (error: unknown) => {
-                reject(error);
-                throw error;
-              },
-            );
-        },
-      });
-    });
+    const logged = out.between(
+      async () => {
+        const rows = chunk.rows.filter((row) => !tracker.outdated(relation.name, this.#key(table, row), chunk.snapshot));
+        await out.writeBetween(
+          rows.map(() => relation.subjects.read),
+          (encoder, index, n) => encoder.change(index, { relation, op: 'read', before: undefined, oldKind: 0, after: rows[n]! }, 0),
+        );
+        return rows.length;
+      },
+      (lsn) => lsn >= chunk.position,
+    );
+    // Should the tick fail, nobody waits for the rows any more.
+    logged.catch(() => undefined);
     await tick();
-    return this.#orStopped(logged);
+    return logged;
   }
 
   /** The key as the tracker spells it: by way of the event, so that both have one spelling. */
@@ -207,21 +213,17 @@ export class Backfill {
     const { schemas, out } = this.#options;
     const { relation } = table;
     const condition = state.where ? { where: state.where } : {};
-    await this.#mark(table, { phase: 'begin', table: relation.name, ...condition, ...(large ? { large } : {}) });
+    await this.#mark({ phase: 'begin', table: relation.name, ...condition, ...(large ? { large } : {}) });
     if (schemas.get(relation.name) === relation.columnsJson) return;
     schemas.set(relation.name, relation.columnsJson);
-    await this.#between(() => out.writeBetween([relation.schemaSubject], (encoder, index) => encoder.schema(index, relation, 0)));
+    await out.between(() => out.writeBetween([relation.schemaSubject], (encoder, index) => encoder.schema(index, relation, 0)));
   }
 
   async #withoutKey(table: CapturedTable, state: CopyState): Promise<void> {
-    const { record, log, out, subject } = this.#options;
+    const { record, log } = this.#options;
     const note = 'the table has no primary key, so its earlier rows cannot be copied: it is in the log from here on';
     log.warn({ table: table.name }, note);
-    await this.#between(() =>
-      out.writeBetween([`${subject}._mark.backfill`], (encoder, index) =>
-        encoder.mark(index, 'backfill', { phase: 'skipped', table: table.name, note }),
-      ),
-    );
+    await this.#mark({ phase: 'skipped', table: table.name, note });
     await record.putCopy({ ...state, oid: table.oid, state: 'none', error: note });
   }
 
@@ -231,38 +233,9 @@ export class Backfill {
     await record.putCopy({ ...state, state: 'failed', error: messageOf(error) });
   }
 
-  async #mark({ relation }: ReadableTable, data: object): Promise<void> {
+  #mark(data: object): Promise<void> {
     const { out, subject } = this.#options;
-    await this.#between(() => out.writeBetween([`${subject}._mark.backfill`], (encoder, index) => encoder.mark(index, 'backfill', data)));
-    this.#options.log.trace({ table: relation.name, data }, 'mark');
-  }
-
-  #between(run: () => Promise<void>): Promise<void> {
-    const done = new Promise<void>((resolve, reject) => {
-      this.#options.out.add({
-        due: () => true,
-        run: () =>
-          run().then(resolve, (error: unknown) => {
-            reject(error);
-            throw error;
-          }),
-      });
-    });
-    return this.#orStopped(done);
-  }
-
-  async #orStopped<T>(work: Promise<T>): Promise<T> {
-    const { signal } = this.#options;
-    let stop!: () => void;
-    const stopped = new Promise<never>((_, reject) => {
-      stop = () => reject(new Error('stopped'));
-      signal.addEventListener('abort', stop, { once: true });
-    });
-    try {
-      return await Promise.race([work, stopped]);
-    } finally {
-      signal.removeEventListener('abort', stop);
-    }
+    return out.between(() => out.writeBetween([`${subject}._mark.backfill`], (encoder, index) => encoder.mark(index, 'backfill', data)));
   }
 }
 

@@ -6,8 +6,10 @@ export interface Batch {
   readonly atomic: boolean;
 }
 
-const maxEvents = 1_000;
-const maxBytes = 1_000_000;
+/** Most events of a batch: a limit of the server. */
+export const maxEvents = 1_000;
+/** Bytes at which a batch is cut. */
+export const maxBytes = 1_000_000;
 const maxSingles = 4;
 
 /**
@@ -57,6 +59,6 @@ export class BatchQueue {
       bytes += event.data.length;
       if (event.last) whole = i + 1;
     }
-    return whole || (available >= maxEvents ? maxEvents : 0);
+    return whole || (available >= maxEvents || bytes > maxBytes ? available : 0);
   }
 }

@@ -1,17 +1,18 @@
 import { EventEncoder } from '../source/event-encoder.ts';
 import { backfillIndex, formatIdLsn, nowMicros, type Lsn, type Position } from '../source/position.ts';
 import type { SourceEvent } from '../source/source.ts';
-import { BatchQueue } from './batch-queue.ts';
+import { BatchQueue, maxBytes, maxEvents } from './batch-queue.ts';
 import type { ChangeTracker } from './change-tracker.ts';
 import type { LogWriter, PositionedEvent } from './log-writer.ts';
 
 const highWaterBytes = 4 * 1024 ** 2;
 
-/** Work that stands between transactions: asked at each boundary, it says whether it wrote something. */
-export interface Interlude {
-  /** Is it due, when the log has come to this LSN? */
-  due(loggedLsn: Lsn): boolean;
-  run(): Promise<void>;
+/** Work that waits for its place between two transactions. */
+interface Interlude {
+  readonly due: (loggedLsn: Lsn) => boolean;
+  /** Rejects only when the log cannot be written on. */
+  readonly run: () => Promise<void>;
+  readonly cancel: (reason: Error) => void;
 }
 
 /** What is told after each batch. */
@@ -63,32 +64,55 @@ export class CaptureLog {
     this.#queue.push(events);
     this.#wakeUp();
     while (this.#queue.bytes > highWaterBytes && !this.#stopped) await new Promise<void>((resolve) => (this.#drained = resolve));
+    if (this.#stopped) throw stopped();
   }
 
   /** Returns when all that was pushed is durable. */
-  async flushed(): Promise<void> {
-    if (this.#stopped) return;
-    await new Promise<void>((resolve) => this.add({ due: () => this.#queue.size === 0, run: () => Promise.resolve(resolve()) }));
+  flushed(): Promise<void> {
+    return this.between(
+      () => Promise.resolve(),
+      () => this.#queue.size === 0,
+    );
   }
 
-  add(interlude: Interlude): void {
-    this.#interludes.push(interlude);
-    this.#wakeUp();
+  /** Does some work between two transactions, as soon as it is due. Rejects when the log is stopped before, or with the work's own error. */
+  between<T>(work: () => Promise<T>, due: (loggedLsn: Lsn) => boolean = () => true): Promise<T> {
+    if (this.#stopped) return Promise.reject(stopped());
+    return new Promise<T>((resolve, reject) => {
+      const run = async (): Promise<void> => {
+        try {
+          resolve(await work());
+        } catch (error) {
+          reject(error);
+          throw error;
+        }
+      };
+      this.#interludes.push({ due, run, cancel: reject });
+      this.#wakeUp();
+    });
   }
 
-  /** Writes until `stop`; rejects when the log cannot be written on. */
-  async run(): Promise<void> {
-    while (!this.#stopped) {
-      if (this.#between && (await this.#interlude())) continue;
-      const batch = this.#queue.next();
-      if (batch) await this.#write(batch.events, batch.atomic);
-      else await new Promise<void>((resolve) => (this.#wake = resolve));
+  /** Writes until the signal fires, and ends after the batch that is on its way; rejects when the log cannot be written on. */
+  async run(signal: AbortSignal): Promise<void> {
+    const stop = (): void => this.#stop();
+    signal.addEventListener('abort', stop, { once: true });
+    if (signal.aborted) stop();
+    try {
+      while (!this.#stopped) {
+        if (this.#between && (await this.#interlude())) continue;
+        const batch = this.#queue.next();
+        if (batch) await this.#write(batch.events, batch.atomic);
+        else await new Promise<void>((resolve) => (this.#wake = resolve));
+      }
+    } finally {
+      signal.removeEventListener('abort', stop);
+      this.#stop();
     }
   }
 
-  /** Ends `run` after the batch that is on its way. */
-  stop(): void {
+  #stop(): void {
     this.#stopped = true;
+    for (const interlude of this.#interludes.splice(0)) interlude.cancel(stopped());
     this.#wakeUp();
     this.#drained?.();
   }
@@ -100,12 +124,15 @@ export class CaptureLog {
   async writeBetween(subjects: readonly string[], encode: (encoder: EventEncoder, index: number, n: number) => void): Promise<void> {
     const { lsn, index } = this.#writer.end.position;
     let next = Math.max(backfillIndex, index + 1);
-    for (let from = 0; from < subjects.length; from += 1_000) {
+    for (let n = 0; n < subjects.length;) {
+      const events: PositionedEvent[] = [];
       this.#encoder.begin(formatIdLsn(lsn), undefined, nowMicros());
-      const events = subjects.slice(from, from + 1_000).map((subject, i): PositionedEvent => {
-        encode(this.#encoder, next, from + i);
-        return { subject, data: this.#encoder.end(false), lsn, index: next++ };
-      });
+      for (let bytes = 0; n < subjects.length && events.length < maxEvents && bytes < maxBytes; n++) {
+        encode(this.#encoder, next, n);
+        const data = this.#encoder.end(false);
+        bytes += data.length;
+        events.push({ subject: subjects[n]!, data, lsn, index: next++ });
+      }
       await this.#publish(events, true);
     }
   }
@@ -145,6 +172,10 @@ export class CaptureLog {
     this.#wake?.();
     this.#wake = undefined;
   }
+}
+
+function stopped(): Error {
+  return new Error('capture is stopping');
 }
 
 /** The LSN of the last whole transaction in a batch that ends within one. */

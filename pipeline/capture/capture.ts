@@ -6,12 +6,10 @@ import type { Config } from '../runtime/config.ts';
 import { HeadwaterError, messageOf, refused } from '../runtime/errors.ts';
 import type { Role, RoleContext } from '../runtime/lifecycle.ts';
 import { LogMoved } from './log-writer.ts';
-import { LogRecord } from './log-record.ts';
+import { LogRecord, recordBucket } from './log-record.ts';
 import { captureMetrics } from './metrics.ts';
 import { runSession } from './session.ts';
 
-/** The key-value bucket that holds the log's record. */
-export const recordBucket = 'HEADWATER';
 const movedAgainMs = 10 * 60_000;
 const sayAgainMs = 60_000;
 
@@ -66,7 +64,14 @@ async function run(context: RoleContext, catalog: Catalog, snapshot: boolean, on
     const { eventLog, record } = await untilItWorks('JetStream', () => openLog(connection, config, context), { signal, log });
     const metrics = captureMetrics(context.metrics);
     const named = new Set<string>();
-    await sessions(context, () => runSession({ context, catalog, eventLog, record, metrics, snapshot, named, onStreaming }));
+    let streamed = false;
+    const started = (): void => {
+      streamed = true;
+      onStreaming();
+    };
+    await sessions(context, () =>
+      runSession({ context, catalog, eventLog, record, metrics, snapshot, named, streamedBefore: () => streamed, onStreaming: started }),
+    );
     eventLog.close();
   } finally {
     health.report('capture', false, 'stopped');
@@ -80,7 +85,7 @@ async function openLog(
   { log }: RoleContext,
 ): Promise<{ eventLog: JetStreamLog; record: LogRecord }> {
   const eventLog = await JetStreamLog.create(connection, streamSettings(config), log);
-  const record = new LogRecord(await openBucket(connection, recordBucket, Number(config.replicas)));
+  const record = new LogRecord(await openBucket(connection, recordBucket(config), Number(config.replicas)));
   await record.put('epoch', (await eventLog.bounds()).epoch);
   return { eventLog, record };
 }

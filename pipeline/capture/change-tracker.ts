@@ -73,9 +73,13 @@ export class ChangeTracker {
     return changes.truncates.some(unseen) || (changes.byKey.get(key)?.some(unseen) ?? false);
   }
 
-  /** Forgets what this snapshot, and therefore every later one, sees. */
-  forgetSeenBy(snapshot: Visibility): void {
+  /** Forgets the transactions that this snapshot, and therefore every later one, sees. */
+  forgetTransactions(snapshot: Visibility): void {
     this.#unseen = this.#unseen.filter(({ xid }) => !snapshot.sees(xid));
+  }
+
+  /** The same for the changes of rows. Only with the snapshot of the chunk that comes next: an older chunk still needs them. */
+  forgetChanges(snapshot: Visibility): void {
     for (const changes of this.#tables.values()) {
       changes.truncates = changes.truncates.filter((xid) => !snapshot.sees(xid));
       for (const [key, xids] of changes.byKey) {

@@ -13,6 +13,9 @@ const heartbeatBytes = 16n * 1024n ** 2n;
 const confirmMs = 1_000;
 const roundMs = 250;
 
+/** A server that does not answer, or whose stream is silent although ticks are written, for so long is gone without a word. */
+const silenceMs = 30_000;
+
 export interface ClockParts {
   readonly control: PgClient;
   readonly config: Config;
@@ -54,13 +57,16 @@ export class Clock {
   /** Writes a tick, as a transactional message: those are flushed at once and have a commit time. */
   async tick(): Promise<void> {
     this.#tickedAt = performance.now();
-    const { control, tracker, metrics, slot } = this.#parts;
-    const { rows } = await control.query<{ snapshot: string; retained: number | null }>(
-      `SELECT pg_logical_emit_message(true, $1, ''), pg_current_snapshot()::text AS snapshot,
+    const { control, tracker, metrics, slot, source } = this.#parts;
+    if (source.silentMs > silenceMs) throw new Error(`nothing has come from the replication connection for ${silenceMs / 1_000} s`);
+    const { rows } = await answered(
+      control.query<{ snapshot: string; retained: number | null }>(
+        `SELECT pg_logical_emit_message(true, $1, ''), pg_current_snapshot()::text AS snapshot,
               (SELECT (pg_current_wal_lsn() - restart_lsn)::float8 FROM pg_replication_slots WHERE slot_name = $2) AS retained`,
-      [tickPrefix, slot],
+        [tickPrefix, slot],
+      ),
     );
-    tracker.forgetSeenBy(new Visibility(rows[0]!.snapshot));
+    tracker.forgetTransactions(new Visibility(rows[0]!.snapshot));
     metrics.retainedBytes.set(rows[0]!.retained ?? 0);
   }
 
@@ -88,5 +94,17 @@ export class Clock {
     if (behind < 8_192n) this.#levelAt = now;
     metrics.lagBytes.set(Number(behind));
     metrics.lagSeconds.set((now - this.#levelAt) / 1_000);
+  }
+}
+
+async function answered<T>(query: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`the database has not answered for ${silenceMs / 1_000} s`)), silenceMs);
+  });
+  try {
+    return await Promise.race([query, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }

@@ -1,6 +1,8 @@
 import type { PgClient } from '../clients/postgres.ts';
-import { refused, usage } from '../runtime/errors.ts';
+import type { Config } from '../runtime/config.ts';
+import { HeadwaterError, refused, usage } from '../runtime/errors.ts';
 import { parseLsn, type Lsn } from '../source/position.ts';
+import { publicationList } from './publications.ts';
 
 /** Who the server is and how far it has come (`IDENTIFY_SYSTEM` of the replication protocol). */
 export interface SystemIdentity {
@@ -21,22 +23,26 @@ export interface Slot {
  * Checks what capture needs of the server, all faults at once.
  * @throws HeadwaterError `database_unfit` (usage), `database_is_standby` (refused)
  */
-export async function requireFitDatabase(client: PgClient, slot: string): Promise<void> {
+export async function requireFitDatabase(
+  client: PgClient,
+  { slot, publication }: Pick<Config, 'slot' | 'publication'>,
+  streamedBefore: boolean,
+): Promise<void> {
   const { rows } = await client.query<Record<string, string | number | boolean | null>>(
     `SELECT current_setting('server_version_num')::int AS version, current_setting('wal_level') AS wal_level, current_setting('server_encoding') AS encoding,
             current_setting('max_replication_slots')::int AS max_slots, (SELECT count(*)::int FROM pg_catalog.pg_replication_slots WHERE slot_name <> $1) AS slots,
             current_setting('max_wal_senders')::int AS max_senders, pg_catalog.pg_is_in_recovery() AS standby, current_user::text AS role, current_database()::text AS database,
-            (SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) AS may_replicate,
-            pg_catalog.has_database_privilege(current_database(), 'CREATE') AS may_create`,
-    [slot],
+            (SELECT rolreplication OR rolsuper OR EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = 'rds_replication' AND pg_catalog.pg_has_role(current_user, r.oid, 'USAGE')) FROM pg_catalog.pg_roles WHERE rolname = current_user) AS may_replicate,
+            pg_catalog.has_database_privilege(current_database(), 'CREATE') OR (SELECT count(*) = 2 FROM pg_catalog.pg_publication WHERE pubname = ANY($2)) AS may_create`,
+    [slot, publicationList(publication)],
   );
   const server = rows[0]!;
-  if (server['standby'])
-    throw refused(
-      'database_is_standby',
-      'DATABASE_URL leads to a standby; changes are captured on the primary',
-      'set DATABASE_URL to the primary',
-    );
+  if (server['standby']) {
+    const message = 'DATABASE_URL leads to a standby; changes are captured on the primary';
+    if (streamedBefore)
+      throw new HeadwaterError('database_is_standby', `${message}: waiting for the failover to end`, { reaction: 'retry' });
+    throw refused('database_is_standby', message, 'set DATABASE_URL to the primary');
+  }
   const faults: string[] = [];
   if (Number(server['version']) < 140_000) faults.push('it is older than PostgreSQL 14: upgrade it');
   if (server['wal_level'] !== 'logical')

@@ -20,6 +20,11 @@ export interface CopyState {
   readonly error?: string | undefined;
 }
 
+/** The key-value bucket that holds the record of a log: each stream has its own. */
+export function recordBucket({ stream }: { readonly stream: string }): string {
+  return stream === 'EVENTS' ? 'HEADWATER' : `HEADWATER_${stream}`;
+}
+
 type TextKey = 'epoch' | 'system_identifier' | 'timeline' | 'reset';
 
 /**

@@ -1,8 +1,10 @@
 import { backoffMs, pause } from '../runtime/backoff.ts';
-import { messageOf, refused } from '../runtime/errors.ts';
+import { HeadwaterError, messageOf, refused } from '../runtime/errors.ts';
 import type { Logger } from '../runtime/logging.ts';
 import type { EventLog, LogEvent, NewEvent, Seq } from '../log/event-log.ts';
 import { comparePositions, formatId, parseId, type Position } from '../source/position.ts';
+
+const sayAgainMs = 60_000;
 
 /** An event with the position that its `id` says. */
 export interface PositionedEvent extends NewEvent, Position {}
@@ -44,13 +46,23 @@ export class LogWriter {
   readonly #log: EventLog;
   readonly #logger: Logger;
   readonly #signal: AbortSignal;
+  readonly #onTrouble: (trouble: string | undefined) => void;
   #end: LogEnd;
+  #saidAt = -Infinity;
 
-  constructor(log: EventLog, end: LogEnd, logger: Logger, signal: AbortSignal) {
+  /** @param onTrouble told what keeps events from being written, and undefined when they are written again */
+  constructor(
+    log: EventLog,
+    end: LogEnd,
+    logger: Logger,
+    signal: AbortSignal,
+    onTrouble: (trouble: string | undefined) => void = () => undefined,
+  ) {
     this.#log = log;
     this.#end = end;
     this.#logger = logger;
     this.#signal = signal;
+    this.#onTrouble = onTrouble;
   }
 
   get end(): LogEnd {
@@ -65,10 +77,10 @@ export class LogWriter {
       try {
         const seq = atomic ? await this.#log.append(rest, this.#end.seq) : await this.#log.appendEach(rest, this.#end.seq);
         this.#advance(seq, rest.at(-1)!);
+        if (attempt > 0) this.#recovered();
         return;
       } catch (error) {
-        if (attempt === 1) this.#logger.warn({ error: messageOf(error) }, 'the log does not take events, trying again until it does');
-        else this.#logger.debug({ error: messageOf(error) }, 'no clear answer from the log, asking for its last event');
+        this.#trouble(error, attempt > 0);
       }
       await pause(attempt === 0 ? 0 : backoffMs(attempt), this.#signal);
       rest = await this.#unstored(rest);
@@ -86,7 +98,8 @@ export class LogWriter {
         'restore the log, or take a new snapshot: headwater resnapshot',
       );
     const event = await this.#ask(() => this.#log.get(last));
-    if (!event) return this.#unstored(events);
+    // Trimmed before it could be asked for: a new start finds out how far the log has come.
+    if (!event) throw new LogMoved(`the log's last event, ${last}, is not held any more`);
     const stored = last - this.#end.seq;
     const ours = events[stored - 1];
     if (!ours || comparePositions(positionOf(event), ours) !== 0) {
@@ -102,10 +115,26 @@ export class LogWriter {
       try {
         return await question();
       } catch (error) {
-        this.#logger.debug({ error: messageOf(error) }, 'the log does not answer');
+        if (error instanceof HeadwaterError && error.reaction === 'refused') throw error;
+        this.#trouble(error, attempt > 0);
         await pause(backoffMs(attempt), this.#signal);
       }
     }
+  }
+
+  /** Said at once and then each minute, but for an answer that was merely lost. */
+  #trouble(error: unknown, again: boolean): void {
+    if (!again) return this.#logger.debug({ error: messageOf(error) }, 'no clear answer from the log, asking for its last event');
+    this.#onTrouble(messageOf(error));
+    if (performance.now() - this.#saidAt < sayAgainMs) return;
+    this.#saidAt = performance.now();
+    this.#logger.warn({ error: messageOf(error) }, 'the log does not take events, trying again until it does');
+  }
+
+  #recovered(): void {
+    this.#onTrouble(undefined);
+    if (this.#saidAt > 0) this.#logger.info('the log takes events again');
+    this.#saidAt = -Infinity;
   }
 
   #advance(seq: Seq, { lsn, index }: Position): void {

@@ -8,11 +8,12 @@ import type { Logger } from '../runtime/logging.ts';
 import { describeTable, selectRows } from '../source/table-reader.ts';
 import { TypeRegistry } from '../source/types.ts';
 import { suggestion } from '../../schemas/nearest.ts';
-import { recordBucket } from './capture.ts';
+import { recordBucket } from './log-record.ts';
 import { findSlot } from './database.ts';
 import { LogRecord, type CopyState } from './log-record.ts';
 import type { Reset } from './reset.ts';
-import { publicationList, selectTables, type CapturedTable } from './tables.ts';
+import { publicationList } from './publications.ts';
+import { selectTables, type CapturedTable } from './tables.ts';
 
 const pollMs = 250;
 const takenUpMs = 10_000;
@@ -33,7 +34,7 @@ async function withServers<T>({ config, log }: Operation, work: (control: PgClie
     for (const setting of stableText) await control.query(setting);
     const connection = await connectNats(config.natsUrl!, 'operator', log);
     try {
-      return await work(control, new LogRecord(await openBucket(connection, recordBucket, Number(config.replicas))));
+      return await work(control, new LogRecord(await openBucket(connection, recordBucket(config), Number(config.replicas))));
     } finally {
       await connection.close();
     }

@@ -1,26 +1,18 @@
-import { once } from 'node:events';
 import type { Catalog } from '../../schemas/catalog.ts';
-import { connectPostgres, stableText, type PgClient } from '../clients/postgres.ts';
+import { closePostgres, connectPostgres, stableText, type PgClient } from '../clients/postgres.ts';
 import type { JetStreamLog } from '../log/jetstream-log.ts';
-import { headerBytes } from '../log/publisher.ts';
+import { HeadwaterError } from '../runtime/errors.ts';
 import type { RoleContext } from '../runtime/lifecycle.ts';
-import { formatLsn } from '../source/position.ts';
+import { untilFirst } from '../runtime/tasks.ts';
 import { connectReplication } from '../source/replication-stream.ts';
-import { PostgresSource } from '../source/postgres-source.ts';
-import { Backfill } from './backfill.ts';
-import { BackfillQueue } from './backfill-queue.ts';
-import { CaptureLog, beforeStream } from './capture-log.ts';
-import { ChangeTracker } from './change-tracker.ts';
-import { Clock } from './clock.ts';
 import { requireFitDatabase } from './database.ts';
 import type { LogRecord } from './log-record.ts';
-import { resetHistory, type Reset } from './reset.ts';
-import { LogWriter } from './log-writer.ts';
 import type { CaptureMetrics } from './metrics.ts';
-import { Snapshot } from './snapshot.ts';
-import { createSlot, describeStart, findStart, loggedSchemas, notePendingCopies, requireRoom, type Start } from './start.ts';
-import { ensurePublications, publicationList, publicationNames, selectTables, type CapturedTable } from './tables.ts';
-import { Visibility } from './visibility.ts';
+import { ensurePublications, findJoining } from './publications.ts';
+import { resetHistory, type Reset } from './reset.ts';
+import { createSlot, findStart, notePendingCopies, requireRoom, type NewSlot, type Start } from './start.ts';
+import { inSnapshot, Streaming, type FirstCopy } from './streaming.ts';
+import { selectTables, type CapturedTable } from './tables.ts';
 
 export interface SessionOptions {
   readonly context: RoleContext;
@@ -32,235 +24,109 @@ export interface SessionOptions {
   readonly snapshot: boolean;
   /** Tables already named as left out, so that each is named once. */
   readonly named: Set<string>;
+  /** Whether capture has streamed before: a standby behind the same name is then a failover under way, not a mistake. */
+  readonly streamedBefore: () => boolean;
   readonly onStreaming: () => void;
 }
 
 /**
  * Capture from one connection to the database: prove that the stream goes on where the log ends, copy what is to be copied,
- * stream. It ends with the signal, or throws what went wrong; the next session starts over from the log's own last event.
+ * stream. It ends with the signal, or throws what went wrong, and then nothing of it goes on; the next session starts over
+ * from the log's own last event.
  */
 export async function runSession(options: SessionOptions): Promise<void> {
   const { context } = options;
-  const ended = new AbortController();
-  const signal = AbortSignal.any([context.signal, ended.signal]);
   const control = await connectPostgres(context.config.databaseUrl!, 'headwater capture control', context.log);
   try {
-    await Promise.race([stream(options, control, signal), connectionEnd(control)]);
+    await untilFirst(
+      context.signal,
+      (signal) => prepareAndStream(options, control, signal),
+      (signal) => connectionEnd(control, signal),
+    );
   } finally {
-    ended.abort();
-    await control.end().catch(() => undefined);
+    await closePostgres(control);
   }
 }
 
-/** A server that shuts down ends this connection first, and then waits for the stream's reader to go: so the session goes. */
-async function connectionEnd(control: PgClient): Promise<never> {
-  await once(control, 'end');
-  throw new Error('the database connection was lost');
+/**
+ * Resolves with the signal, rejects when the connection ends. A server that shuts down ends this connection first, and then
+ * waits for the stream's reader to go: so the session goes. The other way round, a session that ends does not wait for an answer.
+ */
+function connectionEnd(control: PgClient, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    control.once('end', () => (signal.aborted ? resolve() : reject(new Error('the database connection was lost'))));
+    signal.addEventListener('abort', () => void closePostgres(control).then(resolve, resolve), { once: true });
+  });
 }
 
-async function stream(options: SessionOptions, control: PgClient, signal: AbortSignal): Promise<void> {
-  const { context, catalog, eventLog, record } = options;
+async function prepareAndStream(options: SessionOptions, control: PgClient, signal: AbortSignal): Promise<void> {
+  const { context, catalog } = options;
   const { config, log } = context;
   // A commit of ours must not wait for standbys: the clock goes on without them.
   for (const setting of [...stableText, 'SET synchronous_commit = local']) await control.query(setting);
-  await requireFitDatabase(control, config.slot);
-  const selection = await selectTables(control, catalog);
-  for (const { name, reason } of selection.leftOut) {
+  await takeTurn(control, config.slot);
+  await requireFitDatabase(control, config, options.streamedBefore());
+  const { tables, leftOut } = await selectTables(control, catalog);
+  for (const { name, reason } of leftOut) {
     if (!options.named.has(name)) log.warn(`${name} is left out: ${reason}`);
     options.named.add(name);
   }
   const reset = await takeReset(options, control);
-  const publications = publicationNames(config.publication);
   const replication = await connectReplication(config.databaseUrl!, 'headwater capture', log);
-  let start: Start;
-  let first: { consistentPoint: bigint; snapshot: string } | undefined;
+  // Making a slot waits for the application's transactions: the end of the session must not.
+  const close = (): void => void closePostgres(replication);
+  signal.addEventListener('abort', close, { once: true });
   try {
-    start = await findStart(control, replication, config.slot, eventLog, record);
-    if (start.decision.start === 'first' && options.snapshot)
-      await requireRoom(config, inSnapshot(selection.tables, config.snapshotMax), log);
-    await ensurePublications(control, publications, selection.tables, log);
-    if (start.decision.start === 'first') {
-      first = await createSlot(replication, config.slot, log);
-      start = { ...start, end: { seq: start.end.seq, position: { lsn: first.consistentPoint - 1n, index: 0 } } };
-    }
-    const session = new Streaming(options, control, start, signal);
-    const copy = reset === 'accept_gap' ? 'backfill' : options.snapshot ? 'snapshot' : 'none';
-    await session.prepare(selection.tables, copy);
-    await session.run(copy, first, selection.tables, async () => {
-      await replication.end();
-    });
+    const copy: FirstCopy = reset === 'accept_gap' ? 'backfill' : reset === 'resnapshot' || options.snapshot ? 'snapshot' : 'none';
+    const { start, slot } = await prepare(options, control, replication, tables, copy);
+    const streaming = new Streaming(options, control, start, { copy, slot, tables, reset });
+    await streaming.run(signal, () => closePostgres(replication));
   } finally {
-    await replication.end().catch(() => undefined);
+    signal.removeEventListener('abort', close);
+    await closePostgres(replication);
   }
 }
 
-/** How the rows that are there at a first start reach the log. */
-type FirstCopy = 'snapshot' | 'backfill' | 'none';
+/** One capture a slot: another one waits here, before it could change anything. */
+async function takeTurn(control: PgClient, slot: string): Promise<void> {
+  const { rows } = await control.query<{ taken: boolean }>(
+    `SELECT pg_try_advisory_lock(hashtextextended('headwater capture ' || $1, 0)) AS taken`,
+    [slot],
+  );
+  if (!rows[0]!.taken) throw new HeadwaterError('slot_active', `another capture works on slot ${slot}: standing by`, { reaction: 'retry' });
+}
 
-/** Carries out what an operator has asked for. The request goes last, so that a crash in between repeats it. */
+/** Carries out what an operator has asked for. The request stays until the new epoch has its first events. */
 async function takeReset({ context, eventLog, record }: SessionOptions, control: PgClient): Promise<Reset | undefined> {
   const reset = (await record.get('reset')) as Reset | undefined;
-  if (reset === undefined) return undefined;
-  await resetHistory(reset, { control, slot: context.config.slot, eventLog, record, log: context.log });
-  await record.forget('reset');
+  if (reset !== undefined) await resetHistory(reset, { control, slot: context.config.slot, eventLog, record, log: context.log });
   return reset;
 }
 
-function inSnapshot(tables: readonly CapturedTable[], max: number): readonly CapturedTable[] {
-  return tables.filter((table) => table.size <= max);
-}
-
-/** The parts of a session once it is clear where it starts. */
-class Streaming {
-  readonly #options: SessionOptions;
-  readonly #control: PgClient;
-  readonly #start: Start;
-  readonly #signal: AbortSignal;
-  readonly #tracker = new ChangeTracker();
-  readonly #out: CaptureLog;
-  readonly #eventLimit: number;
-  #schemas = new Map<string, string>();
-  #unknownBefore: readonly number[] = [];
-
-  constructor(options: SessionOptions, control: PgClient, start: Start, signal: AbortSignal) {
-    const { context, eventLog, metrics } = options;
-    this.#options = options;
-    this.#control = control;
-    this.#start = start;
-    this.#signal = signal;
-    this.#eventLimit = eventLog.maxPayload - headerBytes;
-    const writer = new LogWriter(eventLog, start.end, context.log, signal);
-    this.#out = new CaptureLog(writer, this.#tracker, this.#eventLimit, start.between, ({ events, bytes, seconds }) => {
-      metrics.events.inc(events);
-      metrics.batches.inc();
-      metrics.bytes.inc(bytes);
-      metrics.ackSeconds.observe(seconds);
-      metrics.head.set(writer.end.seq);
-    });
-  }
-
-  async prepare(tables: readonly CapturedTable[], copy: FirstCopy): Promise<void> {
-    const { context, eventLog, record } = this.#options;
-    const { decision, epochStart } = this.#start;
-    this.#schemas = await loggedSchemas(eventLog, context.config.subject, epochStart);
-    const { rows } = await this.#control.query<{ snapshot: string }>('SELECT pg_current_snapshot()::text AS snapshot');
-    this.#unknownBefore = new Visibility(rows[0]!.snapshot).inProgress;
-    const pending = await notePendingCopies(record, tables, decision.start === 'stream' && decision.copyAll);
-    if (decision.start === 'first' && copy === 'none')
-      for (const table of tables) await record.putCopy({ table: table.name, oid: table.oid, state: 'done', rows: 0 });
-    if (decision.start === 'stream' && pending.length > 0)
-      context.log.info({ tables: pending }, 'new tables: their rows are copied by backfill');
-  }
-
-  async run(
-    copy: FirstCopy,
-    first: { consistentPoint: bigint; snapshot: string } | undefined,
-    tables: readonly CapturedTable[],
-    releaseSnapshot: () => Promise<void>,
-  ): Promise<void> {
-    const writing = this.#out.run();
-    const stop = (): void => this.#out.stop();
-    this.#signal.addEventListener('abort', stop, { once: true });
-    try {
-      await Promise.race([writing, this.#copyThenStream(copy, first, tables, releaseSnapshot)]);
-    } finally {
-      this.#signal.removeEventListener('abort', stop);
-      this.#out.stop();
-      await writing.catch(() => undefined);
-    }
-  }
-
-  async #copyThenStream(
-    how: FirstCopy,
-    first: { consistentPoint: bigint; snapshot: string } | undefined,
-    tables: readonly CapturedTable[],
-    releaseSnapshot: () => Promise<void>,
-  ): Promise<void> {
-    const { context, catalog, record } = this.#options;
-    const { config, log } = context;
-    if (first && how === 'snapshot') {
-      const copy = new Snapshot(first.consistentPoint, {
-        url: config.databaseUrl!,
-        catalog,
-        subject: config.subject,
-        eventLimit: this.#eventLimit,
-        log,
-        record,
-        out: this.#out,
-        schemas: this.#schemas,
-        signal: this.#signal,
-      });
-      await copy.copy(first.snapshot, inSnapshot(tables, config.snapshotMax));
-    }
-    if (first && how === 'backfill') this.#markGap(first.consistentPoint);
-    await releaseSnapshot();
-    const source = new PostgresSource({
-      url: config.databaseUrl!,
-      slot: config.slot,
-      publications: publicationList(config.publication),
-      catalog,
-      subject: config.subject,
-      eventLimit: this.#eventLimit,
-      log,
-      client: this.#control,
-      schemas: this.#schemas,
-    });
-    const clock = new Clock({
-      control: this.#control,
-      config,
-      source,
-      out: this.#out,
-      record,
-      tracker: this.#tracker,
-      metrics: this.#options.metrics,
-      slot: config.slot,
-    });
-    await Promise.race([this.#read(source, first), clock.run(this.#signal), this.#backfill(clock), record.resetAsked(this.#signal)]);
-    await clock.confirm();
-  }
-
-  #markGap(consistentPoint: bigint): void {
-    const { config } = this.#options.context;
-    const note = 'changes before this may be missing; every table is copied again by backfill';
-    const data = { from: formatLsn(consistentPoint), note };
-    this.#out.add({
-      due: () => true,
-      run: () => this.#out.writeBetween([`${config.subject}._mark.gap`], (encoder, index) => encoder.mark(index, 'gap', data)),
-    });
-  }
-
-  async #read(source: PostgresSource, first: { consistentPoint: bigint } | undefined): Promise<void> {
-    const { log, health } = this.#options.context;
-    const after = first ? beforeStream(first.consistentPoint) : this.#start.end.position;
-    log.info(`streaming ${describeStart(this.#start)}`);
-    for await (const events of source.read(after, this.#signal, () => {
-      health.report('capture', true, 'streaming');
-      this.#options.onStreaming();
-    })) {
-      await this.#out.push(events);
-    }
-  }
-
-  async #backfill(clock: Clock): Promise<void> {
-    const { context, catalog, eventLog, record } = this.#options;
-    const { config, log } = context;
-    const backfill = new Backfill({
-      url: config.databaseUrl!,
-      catalog,
-      subject: config.subject,
-      chunkRows: config.backfillChunk,
-      largeAbove: config.snapshotMax,
-      eventLimit: this.#eventLimit,
-      log,
-      eventLog,
-      record,
-      out: this.#out,
-      tracker: this.#tracker,
-      schemas: this.#schemas,
-      unknownBefore: this.#unknownBefore,
-      tick: () => clock.tick(),
-      signal: this.#signal,
-    });
-    await new BackfillQueue().run({ record, backfill, control: this.#control, catalog, log, signal: this.#signal });
-  }
+/** Decides where to start, and brings publications, slot and the record of copies in line with it. */
+async function prepare(
+  { context, eventLog, record }: SessionOptions,
+  control: PgClient,
+  replication: PgClient,
+  tables: readonly CapturedTable[],
+  copy: FirstCopy,
+): Promise<{ start: Start; slot: NewSlot | undefined }> {
+  const { config, log } = context;
+  const start = await findStart(control, replication, config.slot, eventLog, record);
+  const first = start.decision.start === 'first';
+  const goesOn = start.decision.start === 'stream' && !start.decision.copyAll;
+  if (first && copy === 'snapshot') await requireRoom(config, inSnapshot(tables, config.snapshotMax), log);
+  const joining = goesOn ? await findJoining(control, config.publication, tables) : tables;
+  // Noted before they are published: a crash in between copies a table once more, never too little.
+  const pending = await notePendingCopies(
+    record,
+    tables,
+    new Set(joining.map((table) => table.name)),
+    first && copy === 'none' ? 'done' : 'pending',
+  );
+  if (goesOn && pending.length > 0) log.info({ tables: pending }, 'these tables are copied by backfill');
+  await ensurePublications(control, config.publication, tables, log);
+  if (!first) return { start, slot: undefined };
+  const slot = await createSlot(replication, config.slot, log);
+  return { start: { ...start, end: { seq: start.end.seq, position: { lsn: slot.consistentPoint - 1n, index: 0 } } }, slot };
 }

@@ -1,5 +1,5 @@
 import type { Catalog } from '../../schemas/catalog.ts';
-import { connectPostgres, escapeLiteral, stableText, type PgClient } from '../clients/postgres.ts';
+import { closePostgres, connectPostgres, escapeLiteral, stableText, type PgClient } from '../clients/postgres.ts';
 import type { Logger } from '../runtime/logging.ts';
 import { EventEncoder } from '../source/event-encoder.ts';
 import { formatIdLsn, nowMicros, type Lsn } from '../source/position.ts';
@@ -23,8 +23,8 @@ export interface SnapshotOptions {
   readonly signal: AbortSignal;
 }
 
-/** Rows that gather before they are handed on. */
-const portion = 1_000;
+/** Bytes of events that gather before they are handed on. */
+const portionBytes = 500_000;
 
 /**
  * The first copy: every row of these tables as it was at the slot's consistent point, as `read` events right before the
@@ -37,6 +37,7 @@ export class Snapshot {
   readonly #types = new TypeRegistry();
   #index = 0;
   #waiting: SourceEvent[] = [];
+  #waitingBytes = 0;
 
   /** @param consistentPoint of the slot; the copy's events stand one before it */
   constructor(consistentPoint: Lsn, options: SnapshotOptions) {
@@ -62,7 +63,7 @@ export class Snapshot {
       await this.#mark({ phase: 'end', rows });
       await this.#handOn();
     } finally {
-      await client.end();
+      await closePostgres(client);
     }
   }
 
@@ -82,7 +83,7 @@ export class Snapshot {
     };
     await readRows(client, selectRows(readable, {}), each, async () => {
       signal.throwIfAborted();
-      if (this.#waiting.length >= portion) await this.#handOn();
+      if (this.#waitingBytes >= portionBytes) await this.#handOn();
     });
     await this.#handOn();
     await out.flushed();
@@ -101,12 +102,15 @@ export class Snapshot {
     // One time for all that was read at once.
     if (this.#waiting.length === 0) this.#encoder.begin(formatIdLsn(this.#lsn), undefined, nowMicros());
     write(index);
-    this.#waiting.push({ subject, data: this.#encoder.end(false), lsn: this.#lsn, index, xid: undefined, last: true, table });
+    const data = this.#encoder.end(false);
+    this.#waitingBytes += data.length;
+    this.#waiting.push({ subject, data, lsn: this.#lsn, index, xid: undefined, last: true, table });
   }
 
   async #handOn(): Promise<void> {
     const events = this.#waiting;
     this.#waiting = [];
+    this.#waitingBytes = 0;
     if (events.length > 0) await this.#options.out.push(events);
   }
 }

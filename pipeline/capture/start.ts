@@ -8,7 +8,7 @@ import { formatLsn, parseLsn, type Lsn, type Position } from '../source/position
 import { decideStart, type Decision } from './continuity.ts';
 import { findSlot, identifySystem, leftTimelineAt } from './database.ts';
 import { endsTransaction, positionOf, type LogEnd } from './log-writer.ts';
-import type { CopyState, LogRecord } from './log-record.ts';
+import type { LogRecord } from './log-record.ts';
 import type { CapturedTable } from './tables.ts';
 
 /** How a session begins: where the log ends, and what the continuity check decided. */
@@ -91,18 +91,23 @@ export async function loggedSchemas(log: EventLog, subject: string, epochStart: 
   return schemas;
 }
 
-/** Tables whose earlier rows are still to be copied: new ones (or made anew), all of them when `all`. Notes them as pending. */
-export async function notePendingCopies(record: LogRecord, tables: readonly CapturedTable[], all: boolean): Promise<readonly string[]> {
+/**
+ * Notes the copies that are due: of tables that are new, were made anew or are about to join, and those that had failed.
+ * Returns their names.
+ */
+export async function notePendingCopies(
+  record: LogRecord,
+  tables: readonly CapturedTable[],
+  joining: ReadonlySet<string>,
+  state: 'pending' | 'done',
+): Promise<readonly string[]> {
   const copies = await record.copies();
-  const pending: string[] = [];
-  for (const table of tables) {
-    const known = copies.get(table.name);
-    if (known && known.oid === table.oid && !all) continue;
-    const state: CopyState = { table: table.name, oid: table.oid, state: 'pending', rows: 0, total: Math.max(0, table.estimate) };
-    await record.putCopy(state);
-    pending.push(table.name);
-  }
-  return pending;
+  const due = tables.filter(({ name, oid }) => {
+    const known = copies.get(name);
+    return !known || known.oid !== oid || known.state === 'failed' || joining.has(name);
+  });
+  for (const { name, oid, estimate } of due) await record.putCopy({ table: name, oid, state, rows: 0, total: Math.max(0, estimate) });
+  return due.map(({ name }) => name);
 }
 
 /**

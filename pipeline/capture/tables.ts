@@ -1,6 +1,5 @@
 import { entryFor, isCaptured, type Catalog } from '../../schemas/catalog.ts';
-import { escapeIdentifier, quoteTable, type PgClient } from '../clients/postgres.ts';
-import type { Logger } from '../runtime/logging.ts';
+import { quoteTable, type PgClient } from '../clients/postgres.ts';
 
 /** A table that is captured. */
 export interface CapturedTable {
@@ -44,7 +43,7 @@ interface TableRow {
 /**
  * Replica identity is judged by `relreplident`, since Postgres does: a published table without a usable one makes the
  * application's own UPDATE and DELETE fail, primary key or not (a deferrable key, REPLICA IDENTITY NOTHING).
- * Partitions are captured through their root.
+ * Partitions are captured through their root, but it is their own identity that Postgres asks for: it is not inherited.
  */
 const queryTables = `
   SELECT c.oid::int8::float8 AS oid, n.nspname::text AS schema, c.relname::text AS name, c.relpersistence::text AS persistence,
@@ -52,11 +51,12 @@ const queryTables = `
          GREATEST(c.reltuples, 0)::float8 AS estimate,
          pg_has_role(current_user, c.relowner, 'USAGE') AS owned,
          EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS has_key,
-         CASE c.relreplident
-           WHEN 'f' THEN true
-           WHEN 'i' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid)
-           WHEN 'd' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate)
-           ELSE false END AS usable
+         (SELECT bool_and(CASE m.relreplident
+             WHEN 'f' THEN true
+             WHEN 'i' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = m.oid AND i.indisreplident AND i.indisvalid)
+             WHEN 'd' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = m.oid AND i.indisprimary AND i.indimmediate)
+             ELSE false END)
+            FROM pg_class m WHERE m.oid = c.oid OR m.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf)) AS usable
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
      AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
@@ -97,79 +97,4 @@ function whyLeftOut(row: TableRow, appendOnly: boolean): string | undefined {
     ? `ALTER TABLE ${quoted} REPLICA IDENTITY FULL, or an immediate primary key with REPLICA IDENTITY DEFAULT`
     : `a primary key, or ALTER TABLE ${quoted} REPLICA IDENTITY FULL`;
   return `it has no usable replica identity; to include it: (1) give it ${all}; or (2) if rows are only inserted, appendOnly: true for it in the catalogue`;
-}
-
-/** The two publications: all changes, and the inserts and truncates of tables without identity. */
-export interface Publications {
-  readonly all: string;
-  readonly append: string;
-}
-
-export function publicationNames(base: string): Publications {
-  return { all: base, append: `${base}_append` };
-}
-
-/** Both names, for a command that takes a list. */
-export function publicationList(base: string): readonly string[] {
-  const { all, append } = publicationNames(base);
-  return [all, append];
-}
-
-/**
- * Makes the publications, or brings those that are there in line: tables by name, each in exactly one. They must exist
- * before the slot, since decoding looks them up as they were when the WAL was written.
- */
-export async function ensurePublications(
-  client: PgClient,
-  names: Publications,
-  tables: readonly CapturedTable[],
-  log: Logger,
-): Promise<void> {
-  await client.query(`SET lock_timeout = '30s'`);
-  await ensurePublication(
-    client,
-    names.append,
-    'insert, truncate',
-    tables.filter((table) => table.appendOnly),
-    log,
-  );
-  await ensurePublication(
-    client,
-    names.all,
-    'insert, update, delete, truncate',
-    tables.filter((table) => !table.appendOnly),
-    log,
-  );
-}
-
-async function ensurePublication(
-  client: PgClient,
-  name: string,
-  publish: string,
-  tables: readonly CapturedTable[],
-  log: Logger,
-): Promise<void> {
-  const id = escapeIdentifier(name);
-  const { rowCount } = await client.query('SELECT FROM pg_catalog.pg_publication WHERE pubname = $1', [name]);
-  if (!rowCount) await client.query(`CREATE PUBLICATION ${id} WITH (publish = '${publish}', publish_via_partition_root = true)`);
-  const { rows } = await client.query<{ oid: number; schema: string; name: string }>(
-    `SELECT c.oid::int8::float8 AS oid, n.nspname::text AS schema, c.relname::text AS name FROM pg_catalog.pg_publication_rel r
-       JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid JOIN pg_catalog.pg_class c ON c.oid = r.prrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname = $1`,
-    [name],
-  );
-  const published = new Set(rows.map((row) => row.oid));
-  const wanted = new Set(tables.map((table) => table.oid));
-  const added = tables.filter((table) => !published.has(table.oid));
-  const dropped = rows.filter((row) => !wanted.has(row.oid));
-  if (dropped.length > 0)
-    await client.query(`ALTER PUBLICATION ${id} DROP TABLE ${dropped.map((row) => `ONLY ${quoteTable(row.schema, row.name)}`).join(', ')}`);
-  if (added.length > 0)
-    await client.query(
-      `ALTER PUBLICATION ${id} ADD TABLE ${added.map((table) => `ONLY ${quoteTable(table.schema, table.table)}`).join(', ')}`,
-    );
-  if (added.length + dropped.length > 0)
-    log.info(
-      { publication: name, added: added.map((table) => table.name), removed: dropped.map((row) => `${row.schema}.${row.name}`) },
-      'publication brought in line',
-    );
 }

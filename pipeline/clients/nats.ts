@@ -28,6 +28,8 @@ export async function connectNats(url: string, name: string, log: Logger): Promi
     ...(protocol === 'tls:' ? { tls: {} } : {}),
     ...(ownInbox.has(user) ? { inboxPrefix: `_INBOX_${user}` } : {}),
     maxReconnectAttempts: -1,
+    // Users of a server that restarts may be loaded a moment later.
+    ignoreAuthErrorAbort: true,
     reconnectTimeWait: 200,
     reconnectJitter: 300,
     pingInterval: 10_000,
@@ -44,6 +46,9 @@ export async function connectNats(url: string, name: string, log: Logger): Promi
     throw error;
   });
   void watch(connection, log);
+  void connection.closed().then((error) => {
+    if (error) log.error({ error: messageOf(error) }, 'the NATS client has given up its connection: restart this process');
+  });
   try {
     requireVersion(connection.info?.version ?? '0');
   } catch (error) {

@@ -1,3 +1,4 @@
+import type { Duplex } from 'node:stream';
 import pg from 'pg';
 import { to as copyTo } from 'pg-copy-streams';
 import type { Logger } from '../runtime/logging.ts';
@@ -27,6 +28,11 @@ export const stableText: readonly string[] = [
   `SET extra_float_digits = 3`,
   `SET bytea_output = 'hex'`,
   `SET xmloption = 'content'`,
+  // Rows that a policy hides would be missing without a word: Postgres then refuses instead.
+  `SET row_security = off`,
+  // What reads a whole table takes as long as it takes.
+  `SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings
+    WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')`,
   `SET search_path = pg_catalog`,
 ];
 
@@ -42,6 +48,13 @@ export async function connectPostgres(url: string, applicationName: string, log:
   client.on('error', (error) => log.debug({ error: messageOf(error) }, `${applicationName}: PostgreSQL connection lost`));
   await client.connect();
   return client;
+}
+
+/** Closes a connection; one that does not answer is cut off, with whatever it was doing. Safe to call twice. */
+export async function closePostgres(client: PgClient, graceMs = 1_000): Promise<void> {
+  const cut = setTimeout(() => (client as unknown as { connection: { stream: Duplex } }).connection.stream.destroy(), graceMs);
+  await client.end().catch(() => undefined);
+  clearTimeout(cut);
 }
 
 /** A pool of short-lived uses; connections that break while idle are replaced at the next use. */

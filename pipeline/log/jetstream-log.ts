@@ -12,6 +12,12 @@ import { epochKey, epochStartKey, ensureStream, renewEpoch, type StreamSettings 
 const defaultHighWater = 16 * 1024 ** 2;
 const trimCheckMs = 1_000;
 const noSuchMessage = 10037;
+const streamNotFound = 10059;
+
+/** The epoch that a reading began in. */
+interface History {
+  epoch: string | undefined;
+}
 
 /** The log on a JetStream stream. */
 export class JetStreamLog implements EventLog {
@@ -72,9 +78,10 @@ export class JetStreamLog implements EventLog {
 
   async *read(from: Seq, options: ReadOptions = {}): AsyncGenerator<readonly LogEvent[], void, undefined> {
     let next = Math.max(1, from);
+    const history: History = { epoch: undefined };
     for (let attempt = 0; !options.signal?.aborted; attempt++) {
       try {
-        for await (const events of this.#readOnce(next, options)) {
+        for await (const events of this.#readOnce(next, options, history)) {
           next = events.at(-1)!.seq + 1;
           attempt = 0;
           const wanted = options.subjects ? events.filter((event) => matchesAny(event.subject, options.subjects!)) : events;
@@ -82,7 +89,7 @@ export class JetStreamLog implements EventLog {
           if (options.signal?.aborted) return;
         }
       } catch (error) {
-        if (error instanceof OffsetExpired) throw error;
+        if (error instanceof HeadwaterError && error.reaction !== 'retry') throw error;
         if (options.signal?.aborted) return;
         this.#log.debug({ error: messageOf(error), next }, 'reading the log was interrupted, going on from where it was');
         await pause(backoffMs(attempt), options.signal);
@@ -94,7 +101,7 @@ export class JetStreamLog implements EventLog {
    * Reads with one consumer until it breaks. Filtered readers get the ticks too, so that their position moves on and a
    * trim that overtakes them is noticed (the server itself skips what it has trimmed without a word).
    */
-  async *#readOnce(from: Seq, options: ReadOptions): AsyncGenerator<readonly LogEvent[], void, undefined> {
+  async *#readOnce(from: Seq, options: ReadOptions, history: History): AsyncGenerator<readonly LogEvent[], void, undefined> {
     const tick = this.#all.replace(/>$/, '_tick');
     const subjects = options.subjects ? withoutOverlap([...options.subjects, tick]) : [this.#all];
     const reader = await this.#open({
@@ -107,7 +114,7 @@ export class JetStreamLog implements EventLog {
       let checkedAt = -Infinity;
       for (;;) {
         if (performance.now() - checkedAt > trimCheckMs) {
-          await this.#requireHeld(position);
+          await this.#requireHeld(position, history);
           checkedAt = performance.now();
         }
         const { behind } = reader;
@@ -115,7 +122,7 @@ export class JetStreamLog implements EventLog {
         if (!events) return;
         if (!options.subjects) requireContiguous(position, events);
         // What the server had not sent yet, it may have trimmed and passed over. To a reader that keeps up it sends at once.
-        else if (behind) await this.#requireHeld(position);
+        else if (behind) await this.#requireHeld(position, history);
         position = events.at(-1)!.seq + 1;
         yield events;
       }
@@ -140,8 +147,18 @@ export class JetStreamLog implements EventLog {
     }
   }
 
-  async #requireHeld(position: Seq): Promise<void> {
-    const { first, last } = await this.bounds();
+  /** Is what comes after `position` still there, and is it still the history that the reading began in? */
+  async #requireHeld(position: Seq, history: History): Promise<void> {
+    const { first, last, epoch } = await this.bounds();
+    history.epoch ??= epoch;
+    if (epoch !== history.epoch)
+      throw refused(
+        'epoch_changed',
+        `the log's epoch is ${epoch} now, and the reading began in ${history.epoch}`,
+        'begin anew at the epoch’s first event',
+      );
+    if (position > last + 1)
+      throw refused('log_regressed', `the log ends at ${last}, before the reader's position ${position}`, 'begin anew');
     if (position < first && position <= last) throw new OffsetExpired(position, first);
   }
 
@@ -188,7 +205,17 @@ export class JetStreamLog implements EventLog {
   }
 
   async bounds(): Promise<Bounds> {
-    const { state, config } = await this.#link.ask(() => this.#jsm.streams.info(this.#stream));
+    const { state, config } = await this.#link
+      .ask(() => this.#jsm.streams.info(this.#stream))
+      .catch((error: unknown) => {
+        if (error instanceof JetStreamApiError && error.code === streamNotFound)
+          throw refused(
+            'log_gone',
+            `the stream ${this.#stream} is gone`,
+            'restore it, or start anew: stop everything, then headwater resnapshot',
+          );
+        throw error;
+      });
     const first = state.messages === 0 ? state.last_seq + 1 : state.first_seq;
     return {
       first,

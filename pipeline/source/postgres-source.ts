@@ -61,6 +61,11 @@ export class PostgresSource implements Source {
     return this.#stream?.serverEnd ?? 0n;
   }
 
+  /** How long the stream has given nothing although it was asked to (ms): ticks make it give something all the time. */
+  get silentMs(): number {
+    return !this.#stream || this.#paused ? 0 : performance.now() - this.#stream.heardAt;
+  }
+
   async *read(after: Position, signal: AbortSignal, onStart?: () => void): AsyncGenerator<readonly SourceEvent[], void, undefined> {
     const { url, slot, publications, log } = this.#options;
     this.#resume = after;

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { connectPostgres, escapeIdentifier, escapeLiteral, stableText, type PgClient } from '../clients/postgres.ts';
-import { HeadwaterError, messageOf } from '../runtime/errors.ts';
+import { HeadwaterError, messageOf, refused } from '../runtime/errors.ts';
 import type { Logger } from '../runtime/logging.ts';
 import { formatLsn, type Lsn } from './position.ts';
 
@@ -53,8 +53,8 @@ export class ReplicationStream {
   readonly ended: Promise<void>;
   /** The server's newest WAL position that it told us. */
   serverEnd: Lsn = 0n;
-  /** Bytes received. */
-  bytes = 0;
+  /** When something last came (`performance.now()`), or reading was resumed. */
+  heardAt = performance.now();
 
   private constructor(client: PgClient, options: ReplicationOptions, handle: MessageHandler) {
     this.#client = client;
@@ -112,6 +112,7 @@ export class ReplicationStream {
 
   resume(): void {
     this.#heldBack = false;
+    this.heardAt = performance.now();
     if (!this.#blocked) this.#socket.resume();
   }
 
@@ -129,7 +130,7 @@ export class ReplicationStream {
   };
 
   readonly #receive = (chunk: Buffer): void => {
-    this.bytes += chunk.length;
+    this.heardAt = performance.now();
     this.#chunks.push(chunk);
     this.#buffered += chunk.length;
     if (this.#blocked) return;
@@ -247,6 +248,8 @@ function serverError(source: Buffer, body: number, end: number): Error {
       .map((field) => [field[0], field.slice(1)]),
   );
   const message = fields.get('M') ?? 'unknown error';
+  if (fields.get('C') === '42704')
+    return refused('replication_refused', `PostgreSQL: ${message}`, 'take a new snapshot: headwater resnapshot');
   const active = fields.get('C') === '55006';
   return new HeadwaterError(active ? 'slot_active' : 'replication_failed', `PostgreSQL: ${message}`, { reaction: 'retry' });
 }

@@ -10,6 +10,8 @@ import type { TypeRegistry } from './types.ts';
 export interface ReadableTable {
   readonly oid: number;
   readonly relation: Relation;
+  /** Read without the tables that inherit from it, which are captured by themselves; a partitioned one has no rows of its own. */
+  readonly only: boolean;
   /** How SQL compares the primary key's columns, in the key's order. */
   readonly comparisons: readonly Comparison[];
 }
@@ -29,8 +31,8 @@ export interface Comparison {
 }
 
 const queryColumns = `
-  SELECT a.attname::text AS name, a.atttypid::int8::float8 AS type, a.atttypmod AS modifier
-    FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum`;
+  SELECT a.attname::text AS name, c.relkind = 'r' AS plain, a.atttypid::int8::float8 AS type, a.atttypmod AS modifier
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum`;
 
 /** The strategies of a B-tree: 3 equal, 4 at least, 5 greater (PostgreSQL manual, "B-Tree Indexes"). */
 const queryComparisons = `
@@ -53,7 +55,7 @@ export async function describeTable(
   catalog: Catalog,
   subject: string,
 ): Promise<ReadableTable> {
-  const { rows } = await client.query<{ name: string; type: number; modifier: number }>(queryColumns, [table.oid]);
+  const { rows } = await client.query<{ name: string; plain: boolean; type: number; modifier: number }>(queryColumns, [table.oid]);
   if (rows.length === 0) throw new HeadwaterError('no_such_table', `table ${table.schema}.${table.table} is not there, or has no columns`);
   // Identity `x` is none of pgoutput's: the key then comes from the catalogue alone.
   const message: RelationMessage = {
@@ -64,7 +66,8 @@ export async function describeTable(
     columns: rows.map((row) => ({ name: row.name, identity: false, typeOid: row.type, typeModifier: row.modifier })),
   };
   const comparisons = await client.query<Comparison>(queryComparisons, [table.oid]);
-  return { oid: table.oid, relation: await describeRelation(client, message, types, catalog, subject), comparisons: comparisons.rows };
+  const relation = await describeRelation(client, message, types, catalog, subject);
+  return { oid: table.oid, relation, only: rows[0]!.plain, comparisons: comparisons.rows };
 }
 
 export interface RowRange {
@@ -75,13 +78,13 @@ export interface RowRange {
 }
 
 /** The query that reads a table, whole or a chunk of it in the order of its primary key. */
-export function selectRows({ relation, comparisons }: ReadableTable, range: RowRange): string {
+export function selectRows({ relation, comparisons, only }: ReadableTable, range: RowRange): string {
   const columns = relation.columns.map((column) => `t.${escapeIdentifier(column.name)}`).join(', ');
   const key = comparisons.map(({ column }) => column).join(', ');
   const conditions = [...(range.where ? [`(${range.where})`] : []), ...(range.after ? [behind(comparisons, range.after)] : [])];
   const where = conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : '';
   const order = range.limit === undefined ? '' : ` ORDER BY ${key} LIMIT ${range.limit}`;
-  return `SELECT ${columns} FROM ${quoteTable(relation.schema, relation.table)} t${where}${order}`;
+  return `SELECT ${columns} FROM ${only ? 'ONLY ' : ''}${quoteTable(relation.schema, relation.table)} t${where}${order}`;
 }
 
 /** The condition that a row has this key, given as text values. */

@@ -21,12 +21,21 @@ function expectedCount(waiting: readonly SourceEvent[]): number {
   return fitting === maxEvents || fitting < waiting.length ? fitting : 0;
 }
 
-const sizes = fc.oneof({ weight: 6, arbitrary: fc.integer({ min: 1, max: 400 }) }, { weight: 1, arbitrary: fc.integer({ min: 50_000, max: 999_000 }) });
-const lengths = fc.oneof({ weight: 5, arbitrary: fc.integer({ min: 1, max: 6 }) }, { weight: 1, arbitrary: fc.integer({ min: 7, max: 2_600 }) });
+const sizes = fc.oneof(
+  { weight: 6, arbitrary: fc.integer({ min: 1, max: 400 }) },
+  { weight: 1, arbitrary: fc.integer({ min: 50_000, max: 999_000 }) },
+);
+const lengths = fc.oneof(
+  { weight: 5, arbitrary: fc.integer({ min: 1, max: 6 }) },
+  { weight: 1, arbitrary: fc.integer({ min: 7, max: 2_600 }) },
+);
 /** Transactions, whose events come in portions that keep no boundaries; between the portions some batches are taken. */
 const histories = fc.record({
   transactions: fc.array(fc.record({ length: lengths, size: sizes }), { minLength: 1, maxLength: 25 }),
-  portions: fc.array(fc.record({ push: fc.integer({ min: 1, max: 1_500 }), take: fc.integer({ min: 0, max: 4 }) }), { minLength: 1, maxLength: 40 }),
+  portions: fc.array(fc.record({ push: fc.integer({ min: 1, max: 1_500 }), take: fc.integer({ min: 0, max: 4 }) }), {
+    minLength: 1,
+    maxLength: 40,
+  }),
 });
 
 describe('batch queue', () => {

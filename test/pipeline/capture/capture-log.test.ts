@@ -21,25 +21,21 @@ describe('the way into the log', () => {
   let log: MemoryLog;
   let out: CaptureLog;
   let writing: Promise<void>;
+  let stopping: AbortController;
   const begin = (end: LogEnd = { seq: log.head, position: { lsn: 1n, index: 0 } }, between = true): void => {
     const writer = new LogWriter(log, end, silentLogger(), new AbortController().signal);
     out = new CaptureLog(writer, new ChangeTracker(), 1_000_000, between, () => undefined);
-    writing = out.run();
+    stopping = new AbortController();
+    writing = out.run(stopping.signal);
   };
   const mark = (): Promise<void> =>
-    new Promise((resolve) => {
-      const run = async (): Promise<void> => {
-        await out.writeBetween(['ev._mark.test'], (encoder, index) => encoder.mark(index, 'test', {}));
-        resolve();
-      };
-      out.add({ due: () => true, run });
-    });
+    out.between(() => out.writeBetween(['ev._mark.test'], (encoder, index) => encoder.mark(index, 'test', {})));
   const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 5));
   beforeEach(() => {
     log = new MemoryLog();
   });
   afterEach(async () => {
-    out.stop();
+    stopping.abort();
     await writing;
   });
 
@@ -85,15 +81,32 @@ describe('the way into the log', () => {
     expect(out.wholeLsn).to.equal(8n);
   });
 
+  it('tells whoever waits when it stops: nothing counts as written that is not', async () => {
+    begin();
+    await out.push(transaction(5n, 3).slice(0, 1));
+    const flushed = out.flushed().then(
+      () => 'flushed',
+      () => 'stopped',
+    );
+    stopping.abort();
+    expect(await flushed).to.equal('stopped');
+    const later = [out.flushed(), out.push(transaction(6n, 1)), mark()].map((promise) =>
+      promise.then(
+        () => 'done',
+        () => 'stopped',
+      ),
+    );
+    expect(await Promise.all(later)).to.deep.equal(['stopped', 'stopped', 'stopped']);
+  });
+
   it('numbers what stands between transactions behind the event before it, over several batches and calls', async () => {
     begin();
     await out.push(transaction(5n, 1));
     await turn();
-    const write = (count: number): Promise<void> =>
-      new Promise((resolve) => {
-        const subjects = Array.from({ length: count }, () => 'ev._mark.test');
-        out.add({ due: () => true, run: () => out.writeBetween(subjects, (encoder, index) => encoder.mark(index, 'test', {})).then(resolve) });
-      });
+    const write = (count: number): Promise<void> => {
+      const subjects = Array.from({ length: count }, () => 'ev._mark.test');
+      return out.between(() => out.writeBetween(subjects, (encoder, index) => encoder.mark(index, 'test', {})));
+    };
     await write(1_500);
     await write(2);
     await out.push(transaction(6n, 1));

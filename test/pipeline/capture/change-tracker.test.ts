@@ -56,23 +56,43 @@ describe('change tracker: rows that a chunk must not overwrite', () => {
 
   it('forgets only what a snapshot sees', () => {
     const tracker = tracking();
-    tracker.logged([logged(10, { op: 'update', key: { id: 1 } }), logged(11, { op: 'update', key: { id: 2 } }), logged(12, { op: 'truncate' })], 1);
-    tracker.forgetSeenBy(seesAllBut(13, 11, 12));
+    tracker.logged(
+      [logged(10, { op: 'update', key: { id: 1 } }), logged(11, { op: 'update', key: { id: 2 } }), logged(12, { op: 'truncate' })],
+      1,
+    );
+    tracker.forgetChanges(seesAllBut(13, 11, 12));
     const before = seesAllBut(10);
-    expect([1, 2].map((id) => tracker.outdated(table, key(id), before)), 'all of them by the truncate').to.deep.equal([true, true]);
-    tracker.forgetSeenBy(seesAllBut(13, 11));
+    expect(
+      [1, 2].map((id) => tracker.outdated(table, key(id), before)),
+      'all of them by the truncate',
+    ).to.deep.equal([true, true]);
+    tracker.forgetChanges(seesAllBut(13, 11));
     expect([1, 2].map((id) => tracker.outdated(table, key(id), before))).to.deep.equal([false, true]);
+  });
+
+  it('keeps the changes of rows when transactions are forgotten, for a chunk that was read before', () => {
+    const tracker = tracking();
+    tracker.logged([logged(10, { op: 'update', key: { id: 1 } })], 1);
+    tracker.forgetTransactions(seesAllBut(11));
+    expect(tracker.outdated(table, key(1), seesAllBut(10))).to.equal(true);
   });
 
   it('says from where the log holds transactions that no snapshot has been known to see', () => {
     const tracker = new ChangeTracker();
     expect(tracker.oldestUnseenSeq).to.equal(undefined);
-    tracker.logged([logged(10, { op: 'insert', key: { id: 1 } }), logged(10, { op: 'insert', key: { id: 2 } }), logged(11, { op: 'insert', key: { id: 3 } })], 500);
+    tracker.logged(
+      [
+        logged(10, { op: 'insert', key: { id: 1 } }),
+        logged(10, { op: 'insert', key: { id: 2 } }),
+        logged(11, { op: 'insert', key: { id: 3 } }),
+      ],
+      500,
+    );
     tracker.logged([logged(12, { op: 'insert', key: { id: 4 } })], 503);
     expect(tracker.oldestUnseenSeq).to.equal(500);
-    tracker.forgetSeenBy(seesAllBut(13, 11));
+    tracker.forgetTransactions(seesAllBut(13, 11));
     expect([tracker.oldestUnseenSeq, tracker.unseen]).to.deep.equal([502, 1]);
-    tracker.forgetSeenBy(seesAllBut(13));
+    tracker.forgetTransactions(seesAllBut(13));
     expect(tracker.oldestUnseenSeq).to.equal(undefined);
   });
 

@@ -11,10 +11,13 @@ describe('capture: ticks, and what the database is told', function () {
   afterEach(() => fixture.close());
 
   const confirmed = async (): Promise<bigint> => {
-    const [slot] = await fixture.query('SELECT confirmed_flush_lsn::text AS at FROM pg_replication_slots WHERE slot_name = $1', [fixture.slot]);
+    const [slot] = await fixture.query('SELECT confirmed_flush_lsn::text AS at FROM pg_replication_slots WHERE slot_name = $1', [
+      fixture.slot,
+    ]);
     return parseLsn(String(slot!['at']));
   };
-  const logEnd = async (): Promise<bigint> => parseId((JSON.parse(Buffer.from((await (await fixture.log()).last())!.data).toString()) as { id: string }).id).lsn;
+  const logEnd = async (): Promise<bigint> =>
+    parseId((JSON.parse(Buffer.from((await (await fixture.log()).last())!.data).toString()) as { id: string }).id).lsn;
 
   it('writes the database’s clock as often as it is asked to, and an idle slot moves on with it', async () => {
     await fixture.streaming({ env: { HEADWATER_TICK: '100ms' } });
@@ -46,7 +49,11 @@ describe('capture: ticks, and what the database is told', function () {
     let writing = true;
     const application = await fixture.connect();
     const load = (async () => {
-      for (let i = 0; writing; i++) await application.query(`INSERT INTO items SELECT $1::int * 1000 + j, repeat('v', 200) FROM generate_series(1, $2::int) j`, [i, 1 + ((i * 37) % 900)]);
+      for (let i = 0; writing; i++)
+        await application.query(`INSERT INTO items SELECT $1::int * 1000 + j, repeat('v', 200) FROM generate_series(1, $2::int) j`, [
+          i,
+          1 + ((i * 37) % 900),
+        ]);
     })();
     let samples = 0;
     let moves = 0;

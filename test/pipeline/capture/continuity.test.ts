@@ -68,7 +68,11 @@ describe('continuity: where capture may go on', () => {
 
   it('takes the kept position of a log that was trimmed to nothing', () => {
     const kept = parseId('0000000100000200.00000001');
-    const facts = { ...healthy, record: { ...healthy.record, position: { seq: 100, position: kept } }, log: { lastSeq: 100, last: undefined } };
+    const facts = {
+      ...healthy,
+      record: { ...healthy.record, position: { seq: 100, position: kept } },
+      log: { lastSeq: 100, last: undefined },
+    };
     expect(decideStart(facts)).to.deep.equal({ start: 'stream', position: kept, copyAll: false });
   });
 
@@ -109,7 +113,11 @@ describe('continuity: where capture may go on', () => {
   });
 
   it('goes on over a timeline switch behind its position, and refuses one before it', () => {
-    const promoted = (leftTimelineAt: bigint | undefined): Facts => ({ ...healthy, database: { ...healthy.database, timeline: 2 }, leftTimelineAt });
+    const promoted = (leftTimelineAt: bigint | undefined): Facts => ({
+      ...healthy,
+      database: { ...healthy.database, timeline: 2 },
+      leftTimelineAt,
+    });
     expect(decideStart(promoted(0x1_0000_0300n)).start).to.equal('stream');
     expectGap(promoted(0x1_0000_0180n), 'timeline_switched', 'timeline 1', '2', '1/180', '1/200');
     expectGap(promoted(0x1_0000_0200n), 'timeline_switched', '1/200');

@@ -14,9 +14,12 @@ describe('capture under kills: the log equals the database’s own history', fun
 
   it('capture is killed again and again', trial({ kills: 10, victims: [['capture']], lifeMs: 800 }));
 
-  it('NATS and PostgreSQL are killed, alone, both at once, and each together with capture', trial({
-    kills: 8,
-    victims: [['nats'], ['postgres'], ['nats', 'postgres'], ['capture', 'nats'], ['capture', 'postgres']],
-    lifeMs: 800,
-  }));
+  it(
+    'NATS and PostgreSQL are killed, alone, both at once, and each together with capture',
+    trial({
+      kills: 8,
+      victims: [['nats'], ['postgres'], ['nats', 'postgres'], ['capture', 'nats'], ['capture', 'postgres']],
+      lifeMs: 800,
+    }),
+  );
 });

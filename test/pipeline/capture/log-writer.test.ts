@@ -69,7 +69,9 @@ describe('log writer', () => {
   });
 
   it('writes every event once and in order, whatever happens to the answers', async () => {
-    const faults = fc.array(fc.oneof(fc.constantFrom<Fault>('none', 'lost', 'unanswered', 'late'), fc.integer({ min: 0, max: 3 })), { maxLength: 5 });
+    const faults = fc.array(fc.oneof(fc.constantFrom<Fault>('none', 'lost', 'unanswered', 'late'), fc.integer({ min: 0, max: 3 })), {
+      maxLength: 5,
+    });
     const batches = fc.array(fc.record({ length: fc.integer({ min: 1, max: 4 }), atomic: fc.boolean() }), { minLength: 1, maxLength: 5 });
     await fc.assert(
       fc.asyncProperty(faults, batches, fc.integer({ min: 0, max: 2 }), async (faultsToCome, batchesToCome, questions) => {
@@ -120,7 +122,9 @@ describe('log writer', () => {
     await log.append(three, 0);
     const error = await thrownBy(writer.write([sourceEvent({ lsn: 8n })], true));
     expect(error).to.include({ code: 'log_regressed', reaction: 'refused' });
-    expect((error as Error).message).to.include('3').and.to.include('7');
+    expect((error as Error).message)
+      .to.include('3')
+      .and.to.include('7');
   });
 
   it('gives up when it is told to stop, between attempts', async () => {

@@ -22,11 +22,12 @@ describe('capture: two of them', function () {
     };
     const child = startCli(['run', 'capture'], env);
     fixture.onClose(() => void child.kill('SIGKILL'));
-    const activePid = async (): Promise<unknown> => (await fixture.query('SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1', [fixture.slot]))[0]?.['active_pid'];
-    await fixture.until(async () => (await activePid()) != null, 'the first to stream');
+    const activePid = async (): Promise<unknown> =>
+      (await fixture.query('SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1', [fixture.slot]))[0]?.['active_pid'];
+    await fixture.until(async () => (await fixture.events().catch(() => [])).some((event) => event.type === 'tick'), 'the first to stream');
     const walsender = await activePid();
     const second = fixture.start();
-    await fixture.until(() => second.lines.some(({ level }) => level === 40), 'the second to say that it waits');
+    await fixture.until(() => second.said('standing by'), 'the second to say that it waits');
     await fixture.query(`INSERT INTO items SELECT i, 'first' FROM generate_series(1, 100) i`);
     await fixture.settled();
     expect(await activePid(), 'the first still reads').to.equal(walsender);
@@ -39,7 +40,9 @@ describe('capture: two of them', function () {
     expect(performance.now() - killedAt, 'ms until the second had taken over').to.be.lessThan(10_000);
     const events = await fixture.settled();
     expectWellFormed(events);
-    expect(events.filter((event) => event.op === 'insert').map((event) => event.key!['id'])).to.deep.equal(Array.from({ length: 200 }, (_, i) => i + 1));
+    expect(events.filter((event) => event.op === 'insert').map((event) => event.key!['id'])).to.deep.equal(
+      Array.from({ length: 200 }, (_, i) => i + 1),
+    );
   });
 
   it('started together on a fresh database, one does the copy and the other waits', async () => {
@@ -51,7 +54,10 @@ describe('capture: two of them', function () {
     expectWellFormed(events);
     expect(fold(events, 'public.items').size).to.equal(20_000);
     expect(events.filter((event) => event.mark === 'snapshot').length, 'one copy, begun and ended').to.equal(2);
-    const fine = await Promise.race([Promise.all(captures.map((capture) => capture.done)), new Promise((resolve) => setTimeout(resolve, 300, 'both run'))]);
+    const fine = await Promise.race([
+      Promise.all(captures.map((capture) => capture.done)),
+      new Promise((resolve) => setTimeout(resolve, 300, 'both run')),
+    ]);
     expect(fine).to.equal('both run');
   });
 });

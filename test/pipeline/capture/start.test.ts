@@ -112,9 +112,17 @@ describe('capture: where it begins', function () {
     await capture.stop();
     await dropSlot();
     const { operator } = fixture.natsUrls;
-    const env = { DATABASE_URL: fixture.databaseUrl, NATS_URL: operator, REDIS_URL: 'redis://127.0.0.1:1', HEADWATER_SLOT: fixture.slot, HEADWATER_ADMIN_PORT: '0' };
+    const env = {
+      DATABASE_URL: fixture.databaseUrl,
+      NATS_URL: operator,
+      REDIS_URL: 'redis://127.0.0.1:1',
+      HEADWATER_SLOT: fixture.slot,
+      HEADWATER_ADMIN_PORT: '0',
+    };
     const { code, stderr } = await runCli(['run', 'capture'], env);
-    expect(stderr).to.match(/the log ends at [0-9A-F]{16}\.[0-9A-F]{8}, but the replication slot is gone \(PostgreSQL is at [0-9A-F]+\/[0-9A-F]+\)/);
+    expect(stderr).to.match(
+      /the log ends at [0-9A-F]{16}\.[0-9A-F]{8}, but the replication slot is gone \(PostgreSQL is at [0-9A-F]+\/[0-9A-F]+\)/,
+    );
     expect(stderr).to.include('headwater resnapshot').and.to.include('headwater backfill --all --accept-gap');
     expect(code).to.equal(3);
   });
@@ -133,10 +141,14 @@ describe('capture: where it begins', function () {
         await new Promise((resolve) => setTimeout(resolve, 50));
       }
     }
-    const [slot] = await fixture.query('SELECT confirmed_flush_lsn::text AS at FROM pg_replication_slots WHERE slot_name = $1', [fixture.slot]);
+    const [slot] = await fixture.query('SELECT confirmed_flush_lsn::text AS at FROM pg_replication_slots WHERE slot_name = $1', [
+      fixture.slot,
+    ]);
     const { code, message } = await refusalOf(fixture.start());
     expect(code).to.equal('slot_ahead');
-    expect(message).to.include(String(slot!['at'])).and.to.include((await fixture.events()).at(-1)!.id);
+    expect(message)
+      .to.include(String(slot!['at']))
+      .and.to.include((await fixture.events()).at(-1)!.id);
   });
 
   it('refuses another database system, and names both', async () => {
@@ -179,7 +191,8 @@ describe('capture: where it begins', function () {
     await fixture.settled();
     const other = fixture.start({ env: second });
     let changed = 0;
-    for (let i = 0; i < 150; i++) changed += (await fixture.sql.query('UPDATE items SET v = $1 WHERE id % 40 = $2', [`round ${i}`, i % 40])).rowCount ?? 0;
+    for (let i = 0; i < 150; i++)
+      changed += (await fixture.sql.query('UPDATE items SET v = $1 WHERE id % 40 = $2', [`round ${i}`, i % 40])).rowCount ?? 0;
     await Promise.all([one.stop(), other.stop()]);
     await fixture.streaming();
     const events = await fixture.settled();
@@ -190,7 +203,10 @@ describe('capture: where it begins', function () {
   it('asks for the old position again after a trim has emptied the log', async () => {
     const capture = await fixture.streaming({ env: { HEADWATER_LOG_MAX_AGE: '1s', HEADWATER_TICK: '0' } });
     await fixture.settled();
-    await fixture.until(async () => (await fixture.record.position())?.seq === (await (await fixture.log()).bounds()).last, 'the last position to be kept');
+    await fixture.until(
+      async () => (await fixture.record.position())?.seq === (await (await fixture.log()).bounds()).last,
+      'the last position to be kept',
+    );
     await capture.stop();
     await fixture.query(`INSERT INTO items VALUES (90001, 'while away')`);
     await fixture.until(async () => (await (await fixture.log()).bounds()).messages === 0, 'the log to be trimmed');

@@ -61,7 +61,8 @@ describe('capture: which tables, and what that means for the application', funct
     'a primary key': 'CREATE TABLE t (id int PRIMARY KEY, v text)',
     'the whole row as identity': 'CREATE TABLE t (id int PRIMARY KEY, v text); ALTER TABLE t REPLICA IDENTITY FULL',
     'the primary key’s index as identity': 'CREATE TABLE t (id int PRIMARY KEY, v text); ALTER TABLE t REPLICA IDENTITY USING INDEX t_pkey',
-    partitions: 'CREATE TABLE t (id int PRIMARY KEY, v text) PARTITION BY RANGE (id); CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (50); CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (50) TO (500)',
+    partitions:
+      'CREATE TABLE t (id int PRIMARY KEY, v text) PARTITION BY RANGE (id); CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (50); CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (50) TO (500)',
   };
 
   for (const [what, create] of Object.entries(usable)) {
@@ -119,7 +120,10 @@ describe('capture: which tables, and what that means for the application', funct
     await fixture.query('CREATE TABLE t (id int PRIMARY KEY, v text)');
     await fixture.query(`INSERT INTO t VALUES (2, 'new')`);
     await fixture.streaming();
-    await fixture.until(async () => (await fixture.record.copy('public.t'))?.rows === 1 && (await fixture.record.copy('public.t'))?.state === 'done', 'the copy');
+    await fixture.until(
+      async () => (await fixture.record.copy('public.t'))?.rows === 1 && (await fixture.record.copy('public.t'))?.state === 'done',
+      'the copy',
+    );
     expect([...fold(await fixture.settled(), 'public.t').keys()]).to.include('[2]');
   });
 

@@ -20,9 +20,18 @@ describe('visibility of a transaction in a snapshot', () => {
   it('gives each transaction its own epoch when the 32-bit numbers have wrapped around', () => {
     const wrapped = 7n << 32n;
     const snapshot = new Visibility(`${wrapped - 2n}:${wrapped + 5n}:${wrapped - 2n},${wrapped + 3n}`);
-    expect([0xfffffffe, 3].map((xid) => snapshot.sees(xid)), 'under way').to.deep.equal([false, false]);
-    expect([0xfffffffd, 0xffffffff, 4].map((xid) => snapshot.sees(xid)), 'ended').to.deep.equal([true, true, true]);
-    expect([5, 6].map((xid) => snapshot.sees(xid)), 'later').to.deep.equal([false, false]);
+    expect(
+      [0xfffffffe, 3].map((xid) => snapshot.sees(xid)),
+      'under way',
+    ).to.deep.equal([false, false]);
+    expect(
+      [0xfffffffd, 0xffffffff, 4].map((xid) => snapshot.sees(xid)),
+      'ended',
+    ).to.deep.equal([true, true, true]);
+    expect(
+      [5, 6].map((xid) => snapshot.sees(xid)),
+      'later',
+    ).to.deep.equal([false, false]);
     expect(snapshot.inProgress).to.deep.equal([0xfffffffe, 3]);
   });
 

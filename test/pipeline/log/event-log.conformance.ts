@@ -61,7 +61,7 @@ export function eventLogConformance(name: string, open: () => Promise<LogUnderTe
     let log: EventLog;
     const events = (from: number, count: number, token?: (n: number) => string): readonly NewEvent[] =>
       numbered(under.subject, from, count, token);
-    const subjects = (...names: string[]): string[] => names.map((name) => `${under.subject}.${name}`);
+    const subjects = (...names: string[]): string[] => names.map((each) => `${under.subject}.${each}`);
 
     beforeEach(async () => {
       under = await open();

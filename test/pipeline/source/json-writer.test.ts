@@ -79,4 +79,12 @@ describe('JSON writer', () => {
       { numRuns: 60 },
     );
   });
+
+  it('does not keep the buffer of a large document alive for the small ones after it', () => {
+    const out = new JsonWriter();
+    out.string(Buffer.alloc(5_000_000, 'x'));
+    expect(out.take()).to.have.length(5_000_002);
+    out.text('small');
+    expect(out.take().buffer.byteLength).to.be.below(1_000_000);
+  });
 });

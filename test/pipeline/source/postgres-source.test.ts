@@ -258,12 +258,12 @@ describe('Postgres source', () => {
         'INSERT INTO second VALUES (1), (2)',
         'COMMIT',
       );
-      expect(first.map(({ event }) => `${event.type}${event['relation'] ?? ''}`)).to.deep.equal([
-        'schemapublic.first',
-        'row',
-        'schemapublic.second',
-        'row',
-        'row',
+      expect(first.map(({ event }) => [event.type, event['relation'] ?? event['table']].map(String).join(' '))).to.deep.equal([
+        'schema public.first',
+        'row public.first',
+        'schema public.second',
+        'row public.second',
+        'row public.second',
       ]);
       expect(indexes(first)).to.deep.equal([0, 1, 2, 3, 5]);
       expect(first.map(idx)).to.deep.equal([0, 0, 1, 1, 2]);

@@ -194,7 +194,9 @@ class Trial {
   async #slotIsThere(): Promise<void> {
     await this.#withDatabase(async (client) => {
       for (let i = 0; i < 400; i++) {
-        const { rowCount } = await client.query(`SELECT FROM pg_replication_slots WHERE slot_name = 'headwater' AND confirmed_flush_lsn IS NOT NULL`);
+        const { rowCount } = await client.query(
+          `SELECT FROM pg_replication_slots WHERE slot_name = 'headwater' AND confirmed_flush_lsn IS NOT NULL`,
+        );
         if (rowCount) return;
         if (this.#failure) throw this.#failure;
         await pause(50);

@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { startLocalServices, type LocalServices } from '../../../../deploy/local/services.ts';
-import { recordBucket, startCapture, type Capture } from '../../../../pipeline/capture/capture.ts';
-import { LogRecord } from '../../../../pipeline/capture/log-record.ts';
+import { startCapture, type Capture } from '../../../../pipeline/capture/capture.ts';
+import { LogRecord, recordBucket } from '../../../../pipeline/capture/log-record.ts';
 import { connectNats, openBucket, type NatsConnection } from '../../../../pipeline/clients/nats.ts';
 import { connectPostgres, type PgClient } from '../../../../pipeline/clients/postgres.ts';
 import { JetStreamLog } from '../../../../pipeline/log/jetstream-log.ts';
@@ -93,10 +93,11 @@ async function assemble(options: FixtureOptions, onClose: CaptureFixture['onClos
   const databaseUrl = options.databaseUrl ?? (await ownDatabase(onClose));
   const urls = options.natsUrls ?? (await natsServer(onClose));
   const slot = `hw_${randomBytes(6).toString('hex')}`;
-  const config = (env: Environment = {}): Config => readConfig({ DATABASE_URL: databaseUrl, NATS_URL: urls.capture, HEADWATER_SLOT: slot, ...env });
+  const config = (env: Environment = {}): Config =>
+    readConfig({ DATABASE_URL: databaseUrl, NATS_URL: urls.capture, HEADWATER_SLOT: slot, ...env });
   const nats = await connectNats(urls.operator, 'test', silentLogger());
   onClose(() => nats.close());
-  const record = new LogRecord(await openBucket(nats, recordBucket, 1));
+  const record = new LogRecord(await openBucket(nats, recordBucket(config()), 1));
   const connect = async (): Promise<PgClient> => {
     const client = await connectPostgres(databaseUrl, 'test application', silentLogger());
     onClose(() => client.end().catch(() => undefined));
@@ -175,7 +176,11 @@ export async function ownServers(
   return { services, data };
 }
 
-function startOne(config: Config, { catalog = defaultCatalog(), snapshot = true }: StartOptions, onClose: CaptureFixture['onClose']): RunningCapture {
+function startOne(
+  config: Config,
+  { catalog = defaultCatalog(), snapshot = true }: StartOptions,
+  onClose: CaptureFixture['onClose'],
+): RunningCapture {
   const lines: LogLine[] = [];
   const show = process.env['TEST_LOG_LEVEL'] !== undefined;
   const write = (line: string): void => {
@@ -183,7 +188,13 @@ function startOne(config: Config, { catalog = defaultCatalog(), snapshot = true 
     if (show) process.stderr.write(line);
   };
   const health = new Health();
-  const context = { config, log: pino({ level: 'debug', base: null }, { write }), metrics: new Registry(), health, signal: new AbortController().signal };
+  const context = {
+    config,
+    log: pino({ level: 'debug', base: null }, { write }),
+    metrics: new Registry(),
+    health,
+    signal: new AbortController().signal,
+  };
   const capture = startCapture(context, { catalog, snapshot });
   onClose(() => capture.stop());
   return Object.assign(capture, { lines, health, said: (text: string) => lines.some((line) => JSON.stringify(line).includes(text)) });

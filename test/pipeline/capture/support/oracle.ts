@@ -62,7 +62,9 @@ function changeLine(data: string): string {
 /** `id[integer]:5 v[text]:'it''s'` as `id=5 v=it's`. */
 function columns(text: string): string {
   const found = text.matchAll(/(\w+)\[[^\]]+\]:('(?:[^']|'')*'|\S+)/gu);
-  return [...found].map(([, name, value]) => `${name}=${value!.startsWith("'") ? value!.slice(1, -1).replaceAll("''", "'") : value}`).join(' ');
+  return [...found]
+    .map(([, name, value]) => `${name}=${value!.startsWith("'") ? value!.slice(1, -1).replaceAll("''", "'") : value}`)
+    .join(' ');
 }
 
 function eventLine({ type, op, table, before, after, prefix, content }: StoredEvent): string {
@@ -102,13 +104,23 @@ export function expectSameHistory(history: readonly Entry[], events: readonly St
   const length = Math.max(history.length, logged.length);
   for (let i = 0; i < length; i++) {
     const [want, have] = [history[i], logged[i]];
-    const same = want && have && want.xid === have.xid && want.lines.length === have.lines.length && want.lines.every((line, n) => line === have.lines[n]);
-    if (!same) expect.fail(`entry ${i} of ${length} differs.\nthe database: ${shown(want)}\nthe log:      ${shown(have)}\n${firstDifference(want, have)}`);
+    const same =
+      want &&
+      have &&
+      want.xid === have.xid &&
+      want.lines.length === have.lines.length &&
+      want.lines.every((line, n) => line === have.lines[n]);
+    if (!same)
+      expect.fail(
+        `entry ${i} of ${length} differs.\nthe database: ${shown(want)}\nthe log:      ${shown(have)}\n${firstDifference(want, have)}`,
+      );
   }
 }
 
 function shown(entry: Entry | undefined): string {
-  return entry ? `transaction ${entry.xid}, ${entry.lines.length} changes: ${entry.lines.slice(0, 3).join(' | ').slice(0, 300)}` : 'nothing';
+  return entry
+    ? `transaction ${entry.xid}, ${entry.lines.length} changes: ${entry.lines.slice(0, 3).join(' | ').slice(0, 300)}`
+    : 'nothing';
 }
 
 function firstDifference(want: Entry | undefined, have: Entry | undefined): string {
@@ -120,7 +132,8 @@ function firstDifference(want: Entry | undefined, have: Entry | undefined): stri
 export async function expectSameTables(client: PgClient, events: readonly StoredEvent[], tables: readonly string[]): Promise<void> {
   for (const table of tables) {
     const { rows } = await client.query<Row>(`SELECT * FROM ${table}`);
-    const texts = (row: Row): Row => Object.fromEntries(Object.entries(row).map(([name, value]) => [name, value === null ? null : String(value)]));
+    const texts = (row: Row): Row =>
+      Object.fromEntries(Object.entries(row).map(([name, value]) => [name, value === null ? null : String(value)]));
     const expected = sortedRows(rows.map(texts));
     const folded = sortedRows([...fold(events, table).values()].map(texts));
     const held = new Set(folded);

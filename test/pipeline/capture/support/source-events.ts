@@ -22,5 +22,7 @@ export function sourceEvent({ lsn = 1n, index = 1, xid, last = true, table, size
 
 /** A transaction of `count` events, committed at `lsn`. */
 export function transaction(lsn: bigint, count: number, fields: SourceEventFields = {}): SourceEvent[] {
-  return Array.from({ length: count }, (_, i) => sourceEvent({ xid: Number(lsn), ...fields, lsn, index: 2 * i + 1, last: i === count - 1 }));
+  return Array.from({ length: count }, (_, i) =>
+    sourceEvent({ xid: Number(lsn), ...fields, lsn, index: 2 * i + 1, last: i === count - 1 }),
+  );
 }

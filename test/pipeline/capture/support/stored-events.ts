@@ -30,7 +30,8 @@ export async function readLog(log: JetStreamLog): Promise<StoredEvent[]> {
   const found: StoredEvent[] = [];
   if (last < from) return found;
   for await (const events of log.read(from)) {
-    for (const { seq, subject, data } of events) found.push({ seq, subject, ...(JSON.parse(Buffer.from(data).toString('utf8')) as Omit<StoredEvent, 'seq' | 'subject'>) });
+    for (const { seq, subject, data } of events)
+      found.push({ seq, subject, ...(JSON.parse(Buffer.from(data).toString('utf8')) as Omit<StoredEvent, 'seq' | 'subject'>) });
     if (events.at(-1)!.seq >= last) break;
   }
   return found;
@@ -65,7 +66,8 @@ export function expectWellFormed(events: readonly StoredEvent[]): void {
     if (!tx) continue;
     if (ended.has(tx.xid)) expect.fail(`transaction ${tx.xid} goes on at ${seq} after its last event`);
     // A schema event has the index of the change behind it.
-    if (open && tx.idx <= open.idx && !(tx.idx === open.idx && type !== 'schema')) expect.fail(`index ${tx.idx} follows ${open.idx} at ${seq}`);
+    if (open && tx.idx <= open.idx && !(tx.idx === open.idx && type !== 'schema'))
+      expect.fail(`index ${tx.idx} follows ${open.idx} at ${seq}`);
     open = tx.last ? undefined : { xid: tx.xid, idx: tx.idx };
     if (tx.last) ended.add(tx.xid);
   }

@@ -29,7 +29,7 @@ export interface BenchOptions {
 /** Ends each reading: a message of a transaction of its own. */
 const endPrefix = 'test.end';
 const endSubject = `ev._message.${endPrefix.replace('.', '%2E')}`;
-const start: Position = { lsn: 0n, index: 0 };
+const beginning: Position = { lsn: 0n, index: 0 };
 const validate = createValidators().event;
 
 /** A database of its own with a publication of all tables and a slot. */
@@ -39,7 +39,7 @@ export class SourceBench {
   readonly client: PgClient;
   readonly control: PgClient;
   /** Where the next reading begins. */
-  position: Position = start;
+  position: Position = beginning;
   /** The columns that the log would hold, by table. */
   schemas = new Map<string, string>();
   readonly #database: FreshDatabase;
@@ -117,8 +117,9 @@ export class SourceBench {
     }
   }
 
-  async #readOnce(after: Position, slot: string, schemas: Map<string, string>): Promise<readonly ReadEvent[]> {
-    const source = new PostgresSource({
+  /** A reader of a slot of its own. */
+  source(slot = this.slot(), schemas = new Map<string, string>()): PostgresSource {
+    return new PostgresSource({
       url: this.url,
       slot,
       publications: ['everything'],
@@ -129,6 +130,10 @@ export class SourceBench {
       client: this.control,
       schemas,
     });
+  }
+
+  async #readOnce(after: Position, slot: string, schemas: Map<string, string>): Promise<readonly ReadEvent[]> {
+    const source = this.source(slot, schemas);
     const found: ReadEvent[] = [];
     for await (const events of source.read(after, AbortSignal.timeout(20_000))) {
       for (const event of events) {
