@@ -107,7 +107,8 @@ async function drainWithHeadwater(context: BenchContext, url: string, rows: numb
   return scoped(async (scope) => {
     const headwater = startCapture(context, url, scope);
     const { at: begun } = await headwater.logged(/^streaming/, signal);
-    const watch = new UsageWatch([{ process: 'headwater', pid: headwater.pid }, ...servers.watched]);
+    const polling = { process: 'this bench, polling the log', pid: process.pid };
+    const watch = new UsageWatch([{ process: 'headwater', pid: headwater.pid }, ...servers.watched, polling]);
     scope.defer(() => void watch.stop());
     const ended = await headwater.while(tradesLogged(servers, rows, signal));
     const usage = watch.stop();

@@ -107,27 +107,43 @@ function print({ name }: Bench, machine: Machine, { tables, notes }: Report, how
   console.log(`\n${notes.join('\n')}`);
 }
 
-/** Exit code: 0 done, 1 failed, 2 usage, 130 and 143 ended by a signal (the second signal ends it at once). */
-async function main(args: readonly string[]): Promise<number> {
+/** The conventional codes of a process that a signal ended. */
+const signalCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
+
+/** Whatever ends the bench early must not leave its servers behind: it aborts what runs, and that cleans up after itself. */
+function abortEarly(): { signal: AbortSignal; exitCode: () => number | undefined } {
   const stopping = new AbortController();
-  let code: number | undefined;
-  for (const [name, number] of [
-    ['SIGINT', 130],
-    ['SIGTERM', 143],
-  ] as const) {
+  let exitCode: number | undefined;
+  const stop = (code: number, reason: Error): void => {
+    exitCode ??= code;
+    stopping.abort(reason);
+  };
+  for (const [name, code] of Object.entries(signalCodes)) {
     process.on(name, () => {
-      if (code !== undefined) process.exit(number);
-      code = number;
+      // The second signal ends it at once.
+      if (stopping.signal.aborted) process.exit(code);
       console.error('stopping, and removing what was started');
-      stopping.abort(new Error(`stopped by ${name}`));
+      stop(code, new Error(`stopped by ${name}`));
     });
   }
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', (error: Error) => stop(1, error));
+  process.on('uncaughtException', (error) => {
+    console.error(error);
+    stop(1, error);
+  });
+  return { signal: stopping.signal, exitCode: () => exitCode };
+}
+
+/** Exit code: 0 done, 1 failed, 2 usage, 128 and more ended by a signal. */
+async function main(args: readonly string[]): Promise<number> {
+  const { signal, exitCode } = abortEarly();
   try {
     const options = parse(args);
     if (options === 'help') console.log(help);
-    else await run(options, stopping.signal);
-    return 0;
+    else await run(options, signal);
+    return exitCode() ?? 0;
   } catch (error) {
+    const code = exitCode();
     if (code !== undefined) return code;
     if (error instanceof UsageError) {
       console.error(`${error.message}\n\n${help}`);

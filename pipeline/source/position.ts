@@ -20,7 +20,7 @@ export function formatIdLsn(lsn: Lsn): string {
   return lsn.toString(16).toUpperCase().padStart(16, '0');
 }
 
-export function formatIndex(index: number): string {
+function formatIndex(index: number): string {
   return index.toString(16).toUpperCase().padStart(8, '0');
 }
 

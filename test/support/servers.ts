@@ -108,11 +108,6 @@ export function freshStreamName(): string {
   return `T${random().toUpperCase()}`;
 }
 
-/** A prefix for Redis keys of a test's own. */
-export function freshKeyPrefix(): string {
-  return `test:${random()}:`;
-}
-
 function random(): string {
   return randomBytes(6).toString('hex');
 }

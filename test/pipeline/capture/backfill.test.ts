@@ -80,13 +80,14 @@ describe('capture: backfill beside the stream', function () {
   it('copies all rows although the table is rewritten meanwhile', async () => {
     await fixture.query('CREATE TABLE items (id int PRIMARY KEY, v text)');
     await fixture.query(`INSERT INTO items SELECT i, 'v' || i FROM generate_series(1, 4000) i`);
-    await fixture.streaming({ env: { HEADWATER_BACKFILL_CHUNK: '500' }, snapshot: false });
-    // To a snapshot that is older, a rewritten table looks empty.
+    await fixture.streaming({ env: { HEADWATER_BACKFILL_CHUNK: '100' }, snapshot: false });
+    await askForCopy(fixture, 'public.items');
+    await fixture.until(async () => ((await fixture.record.copy('public.items'))?.rows ?? 0) > 500, 'some chunks');
+    // To a snapshot that is older than the rewriting, the table looks empty.
     const application = await fixture.connect();
     await application.query('BEGIN');
     await application.query('ALTER TABLE items ALTER id TYPE bigint');
-    await askForCopy(fixture, 'public.items');
-    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    await new Promise((resolve) => setTimeout(resolve, 700));
     await application.query('COMMIT');
     await fixture.copied('public.items');
     const events = await fixture.settled();

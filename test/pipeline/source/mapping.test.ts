@@ -62,7 +62,7 @@ describe('mapping of values', () => {
   });
 
   it('does not depend on the time zone of the process', async () => {
-    const program = runTestProgram('../pipeline/source/support/read-values', [bench.url, bench.slot('_zone'), schema, table], {
+    const program = runTestProgram('run-value-reader', [bench.url, bench.slot('_zone'), schema, table], {
       env: { TZ: 'America/New_York' },
     });
     const answer = (await program.nextLine()) as { offset: number; streamed: string; copied: string };

@@ -105,7 +105,12 @@ async function assemble(options: FixtureOptions, onClose: CaptureFixture['onClos
   };
   const sql = await connect();
   let opened: Promise<JetStreamLog> | undefined;
-  const log = (): Promise<JetStreamLog> => (opened ??= openLog(nats, config(), onClose));
+  const log = (): Promise<JetStreamLog> => {
+    opened ??= openLog(nats, config(), onClose);
+    // It may not be there yet.
+    opened.catch(() => (opened = undefined));
+    return opened;
+  };
   const events = async (): Promise<StoredEvent[]> => readLog(await log());
   const start = (parts: StartOptions = {}): RunningCapture => startOne(config(parts.env), parts, onClose);
   return {

@@ -1,10 +1,10 @@
-import { connectPostgres, stableText } from '../../../../pipeline/clients/postgres.ts';
-import { silentLogger } from '../../../../pipeline/runtime/logging.ts';
-import { encodeRow } from '../../../../pipeline/source/event-encoder.ts';
-import { PostgresSource } from '../../../../pipeline/source/postgres-source.ts';
-import { describeTable, readRows, selectRows } from '../../../../pipeline/source/table-reader.ts';
-import { TypeRegistry } from '../../../../pipeline/source/types.ts';
-import { defaultCatalog } from '../../../../schemas/catalog.ts';
+import { connectPostgres, stableText } from '../../pipeline/clients/postgres.ts';
+import { silentLogger } from '../../pipeline/runtime/logging.ts';
+import { encodeRow } from '../../pipeline/source/event-encoder.ts';
+import { PostgresSource } from '../../pipeline/source/postgres-source.ts';
+import { describeTable, readRows, selectRows } from '../../pipeline/source/table-reader.ts';
+import { TypeRegistry } from '../../pipeline/source/types.ts';
+import { defaultCatalog } from '../../schemas/catalog.ts';
 
 /**
  * A program of its own, since a process keeps the time zone that it began with: prints as a JSON line its offset from UTC,
@@ -12,7 +12,7 @@ import { defaultCatalog } from '../../../../schemas/catalog.ts';
  */
 const [url, slot, schema, table] = process.argv.slice(2);
 if (url === undefined || slot === undefined || schema === undefined || table === undefined)
-  throw new Error('usage: read-values URL SLOT SCHEMA TABLE');
+  throw new Error('usage: run-value-reader URL SLOT SCHEMA TABLE');
 const client = await connectPostgres(url, 'test', silentLogger());
 for (const statement of stableText) await client.query(statement);
 const log = silentLogger();
