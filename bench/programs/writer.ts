@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createPool } from '../../pipeline/clients/postgres.ts';
+import { connectPostgres, type PgClient } from '../../pipeline/clients/postgres.ts';
 import { silentLogger } from '../../pipeline/runtime/logging.ts';
 import { commitOf, order, tell, type Commits } from './commits.ts';
 
@@ -20,11 +20,20 @@ const connections = 4;
 const insert = { name: 'insert', text: 'INSERT INTO public.quotes VALUES ($1, $2, $3, $4, now())' };
 const update = { name: 'update', text: 'UPDATE public.quotes SET price = $2, quoted_at = now() WHERE id = $1' };
 
+/** Each of its connections runs one statement after the other. */
+interface Connection {
+  readonly client: PgClient;
+  waiting: number;
+  /** Settles when it has nothing left to do. */
+  idle: Promise<unknown>;
+}
+
 const { url, commits, rate } = await order<WriterOrder>();
-const pool = createPool(url, 'headwater bench writer', silentLogger(), connections);
-await Promise.all(Array.from({ length: connections }, () => pool.query('SELECT pg_sleep(0.05)')));
+const pool: Connection[] = [];
+for (let i = 0; i < connections; i++)
+  pool.push({ client: await connectPostgres(url, 'headwater bench writer', silentLogger()), waiting: 0, idle: Promise.resolve() });
 tell(await write());
-await pool.end();
+await Promise.all(pool.map(({ client }) => client.end()));
 
 async function write(): Promise<Written> {
   const returnedAt = new Float64Array(commits.count);
@@ -43,8 +52,13 @@ async function write(): Promise<Written> {
 async function commit(n: number, returnedAt: Float64Array): Promise<void> {
   const { insert: inserts, id } = commitOf(commits, n);
   const price = (100 + (n % 10_000) / 7).toFixed(8);
-  await (inserts
-    ? pool.query({ ...insert, values: [id, `TOKEN${id % 5_000}-USD`, price, `quote ${n} of the latency bench`] })
-    : pool.query({ ...update, values: [id, price] }));
+  const connection = pool.reduce((least, each) => (each.waiting < least.waiting ? each : least));
+  connection.waiting++;
+  const query = inserts
+    ? { ...insert, values: [id, `TOKEN${id % 5_000}-USD`, price, `quote ${n} of the latency bench`] }
+    : { ...update, values: [id, price] };
+  connection.idle = connection.idle.then(() => connection.client.query(query));
+  await connection.idle;
   returnedAt[n] = Number(process.hrtime.bigint());
+  connection.waiting--;
 }

@@ -7,7 +7,8 @@ import type { Logger } from '../runtime/logging.ts';
 import { EventEncoder } from '../source/event-encoder.ts';
 import { parseLsn, type Lsn } from '../source/position.ts';
 import { columnKind, Tuple } from '../source/pgoutput.ts';
-import { describeTable, keyTexts, readRows, selectRows, type ReadableTable } from '../source/table-reader.ts';
+import type { Relation } from '../source/relation.ts';
+import { describeTable, keyTexts, lockTable, readRows, selectRows, type ReadableTable } from '../source/table-reader.ts';
 import { TypeRegistry } from '../source/types.ts';
 import type { CaptureLog } from './capture-log.ts';
 import { keyString, type ChangeTracker } from './change-tracker.ts';
@@ -43,6 +44,8 @@ export interface BackfillOptions {
 
 /** Rows of a table, read in one snapshot. */
 interface Chunk {
+  /** The table as it was then. */
+  readonly table: ReadableTable;
   readonly rows: readonly Tuple[];
   readonly snapshot: Visibility;
   /** WAL position taken after the reading: everything the snapshot sees stands before it. */
@@ -77,10 +80,9 @@ export class Backfill {
       try {
         client = await connectPostgres(this.#options.url, 'headwater backfill', log);
         for (const setting of stableText) await client.query(setting);
-        const readable = await describeTable(client, table, this.#types, this.#options.catalog, this.#options.subject);
         await this.#prime(client, table.name);
-        if (current.state === 'pending') await this.#begin(readable, current, table.size > this.#options.largeAbove);
-        current = await this.#chunks(client, readable, { ...current, state: 'running' }, (reached) => (current = reached));
+        if (current.state === 'pending') await this.#begin(current, table.size > this.#options.largeAbove);
+        current = await this.#chunks(client, table, { ...current, state: 'running' }, (reached) => (current = reached));
         return;
       } catch (error) {
         if (signal.aborted) return;
@@ -94,7 +96,7 @@ export class Backfill {
     }
   }
 
-  async #chunks(client: PgClient, table: ReadableTable, begun: CopyState, reached: (state: CopyState) => void): Promise<CopyState> {
+  async #chunks(client: PgClient, table: CapturedTable, begun: CopyState, reached: (state: CopyState) => void): Promise<CopyState> {
     const { record, log, signal } = this.#options;
     let state = begun;
     let limit = Math.min(this.#options.chunkRows, firstChunkRows);
@@ -102,7 +104,7 @@ export class Backfill {
       signal.throwIfAborted();
       const chunk = await this.#read(client, table, state, limit);
       limit = this.#nextLimit(chunk.rows);
-      const logged = await this.#insert(table, chunk);
+      const logged = await this.#insert(chunk);
       state = { ...state, rows: state.rows + logged, state: chunk.next ? 'running' : 'done', after: chunk.next };
       if (!chunk.next) await this.#mark({ phase: 'end', table: state.table, rows: state.rows });
       await record.putCopy(state);
@@ -154,19 +156,22 @@ export class Backfill {
     return Math.max(1, Math.min(this.#options.chunkRows, Math.floor(chunkBytes / Math.max(1, average))));
   }
 
-  async #read(client: PgClient, table: ReadableTable, state: CopyState, limit: number): Promise<Chunk> {
-    const { tracker } = this.#options;
+  async #read(client: PgClient, captured: CapturedTable, state: CopyState, limit: number): Promise<Chunk> {
+    const { tracker, catalog, subject } = this.#options;
     const rows: Tuple[] = [];
     await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
     try {
+      await client.query(lockTable(captured));
       const taken = await client.query<{ snapshot: string }>('SELECT pg_current_snapshot()::text AS snapshot');
       const snapshot = new Visibility(taken.rows[0]!.snapshot);
+      const table = await describeTable(client, captured, this.#types, catalog, subject);
       await readRows(client, selectRows(table, { after: state.after, limit, where: state.where }), (row) => rows.push(copyOf(row)));
       const after = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
       await client.query('COMMIT');
       tracker.forgetChanges(snapshot);
       const last = rows.at(-1);
       return {
+        table,
         rows,
         snapshot,
         position: parseLsn(after.rows[0]!.lsn),
@@ -179,12 +184,13 @@ export class Backfill {
   }
 
   /** Logs a chunk as soon as the log has passed its position; returns how many rows were logged. */
-  async #insert(table: ReadableTable, chunk: Chunk): Promise<number> {
+  async #insert(chunk: Chunk): Promise<number> {
     const { out, tracker, tick } = this.#options;
-    const { relation } = table;
+    const { relation } = chunk.table;
     const logged = out.between(
       async () => {
-        const rows = chunk.rows.filter((row) => !tracker.outdated(relation.name, this.#key(table, row), chunk.snapshot));
+        await this.#schema(relation);
+        const rows = chunk.rows.filter((row) => !tracker.outdated(relation.name, this.#key(chunk.table, row), chunk.snapshot));
         await out.writeBetween(
           rows.map(() => relation.subjects.read),
           (encoder, index, n) => encoder.change(index, { relation, op: 'read', before: undefined, oldKind: 0, after: rows[n]! }, 0),
@@ -209,14 +215,17 @@ export class Backfill {
   }
   readonly #keyEncoder = new EventEncoder(Number.MAX_SAFE_INTEGER);
 
-  async #begin(table: ReadableTable, state: CopyState, large: boolean): Promise<void> {
-    const { schemas, out } = this.#options;
-    const { relation } = table;
+  async #begin(state: CopyState, large: boolean): Promise<void> {
     const condition = state.where ? { where: state.where } : {};
-    await this.#mark({ phase: 'begin', table: relation.name, ...condition, ...(large ? { large } : {}) });
+    await this.#mark({ phase: 'begin', table: state.table, ...condition, ...(large ? { large } : {}) });
+  }
+
+  /** The columns in front of the first rows that have them, if the log does not know them yet. */
+  async #schema(relation: Relation): Promise<void> {
+    const { schemas, out } = this.#options;
     if (schemas.get(relation.name) === relation.columnsJson) return;
+    await out.writeBetween([relation.schemaSubject], (encoder, index) => encoder.schema(index, relation, 0));
     schemas.set(relation.name, relation.columnsJson);
-    await out.between(() => out.writeBetween([relation.schemaSubject], (encoder, index) => encoder.schema(index, relation, 0)));
   }
 
   async #withoutKey(table: CapturedTable, state: CopyState): Promise<void> {

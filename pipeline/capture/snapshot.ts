@@ -4,7 +4,7 @@ import type { Logger } from '../runtime/logging.ts';
 import { EventEncoder } from '../source/event-encoder.ts';
 import { formatIdLsn, nowMicros, type Lsn } from '../source/position.ts';
 import type { SourceEvent } from '../source/source.ts';
-import { describeTable, readRows, selectRows } from '../source/table-reader.ts';
+import { describeTable, lockTable, readRows, selectRows } from '../source/table-reader.ts';
 import type { Tuple } from '../source/pgoutput.ts';
 import { TypeRegistry } from '../source/types.ts';
 import type { CaptureLog } from './capture-log.ts';
@@ -25,6 +25,14 @@ export interface SnapshotOptions {
 
 /** Bytes of events that gather before they are handed on. */
 const portionBytes = 500_000;
+
+/**
+ * Has the table another file than in the snapshot's eyes? The columns of the catalogue are as the snapshot sees them, the
+ * function tells what is now.
+ */
+const queryRewritten = `
+  SELECT EXISTS (SELECT FROM pg_class c WHERE (c.oid = $1 OR c.oid IN (SELECT relid FROM pg_partition_tree($1)))
+                    AND c.relkind = 'r' AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid)) AS rewritten`;
 
 /**
  * The first copy: every row of these tables as it was at the slot's consistent point, as `read` events right before the
@@ -70,6 +78,15 @@ export class Snapshot {
   async #table(client: PgClient, table: CapturedTable): Promise<number> {
     const { catalog, subject, schemas, record, out, log, signal } = this.#options;
     const begun = performance.now();
+    await client.query(lockTable(table));
+    const { rows: found } = await client.query<{ rewritten: boolean }>(queryRewritten, [table.oid]);
+    if (found[0]!.rewritten) {
+      log.info(
+        { table: table.name },
+        'the table has been rewritten since the snapshot, to which it now looks empty: it is copied by backfill',
+      );
+      return 0;
+    }
     const readable = await describeTable(client, table, this.#types, catalog, subject);
     const { relation } = readable;
     this.#emit(relation.schemaSubject, relation.name, (index) => this.#encoder.schema(index, relation, 0));

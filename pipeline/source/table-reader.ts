@@ -77,6 +77,14 @@ export interface RowRange {
   readonly where?: string | undefined;
 }
 
+/**
+ * Keeps a table's definition from being changed until the transaction ends. To a snapshot that is older than a rewriting of the
+ * table it looks empty, so this comes before the snapshot is taken (the statement takes none itself).
+ */
+export function lockTable({ schema, table }: { readonly schema: string; readonly table: string }): string {
+  return `LOCK TABLE ${quoteTable(schema, table)} IN ACCESS SHARE MODE`;
+}
+
 /** The query that reads a table, whole or a chunk of it in the order of its primary key. */
 export function selectRows({ relation, comparisons, only }: ReadableTable, range: RowRange): string {
   const columns = relation.columns.map((column) => `t.${escapeIdentifier(column.name)}`).join(', ');

@@ -10,7 +10,11 @@ const { values } = parseArgs({
     kills: { type: 'string', default: '200' },
     seed: { type: 'string', default: String(Math.floor(Math.random() * 2 ** 31)) },
     /** What is killed at once, names joined by `+`; by default every combination. */
-    victims: { type: 'string', multiple: true, default: ['capture', 'capture', 'nats', 'postgres', 'capture+nats', 'capture+postgres', 'nats+postgres'] },
+    victims: {
+      type: 'string',
+      multiple: true,
+      default: ['capture', 'capture', 'nats', 'postgres', 'capture+nats', 'capture+postgres', 'nats+postgres'],
+    },
     life: { type: 'string', default: '1500' },
   },
 });

@@ -33,7 +33,14 @@ try {
   child.kill('SIGTERM');
   await once(child, 'exit');
   await check(rows, held);
-  const report = { rows, commitSeconds: seconds(committed - begun), loggedSeconds: seconds(logged - committed), rowsPerSecond: Math.round((1_000 * rows) / (logged - committed)), peakMegabytesBefore: before, peakMegabytes: peak };
+  const report = {
+    rows,
+    commitSeconds: seconds(committed - begun),
+    loggedSeconds: seconds(logged - committed),
+    rowsPerSecond: Math.round((1_000 * rows) / (logged - committed)),
+    peakMegabytesBefore: before,
+    peakMegabytes: peak,
+  };
   console.log(JSON.stringify(report));
   if (peak > Number(values.limit)) throw new Error(`${peak} MB of resident memory, more than ${values.limit}`);
 } finally {
@@ -50,7 +57,11 @@ async function check(wanted: number, last: number): Promise<void> {
   for await (const events of log.read(1)) {
     for (const { data, seq, subject } of events) {
       const event = { seq, subject, ...(JSON.parse(Buffer.from(data).toString('utf8')) as Omit<StoredEvent, 'seq' | 'subject'>) };
-      if (open) expectWellFormed([{ ...open, tx: undefined }, { ...event, tx: undefined }] as unknown as StoredEvent[]);
+      if (open)
+        expectWellFormed([
+          { ...open, tx: undefined },
+          { ...event, tx: undefined },
+        ] as unknown as StoredEvent[]);
       if (event.table === 'public.large') {
         if (event.tx!.idx !== ++idx) throw new Error(`event ${event.tx!.idx} at ${seq} instead of ${idx}`);
         if (event.tx!.last) lasts++;

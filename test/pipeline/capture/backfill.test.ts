@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { expect } from 'chai';
-import type { PgClient } from '../../../pipeline/clients/postgres.ts';
+import { connectPostgres, type PgClient } from '../../../pipeline/clients/postgres.ts';
+import { silentLogger } from '../../../pipeline/runtime/logging.ts';
 import { startCli } from '../../cli/support/run-cli.ts';
 import { captureFixture, ownServers, type CaptureFixture } from './support/fixture.ts';
 import { Random } from './support/random.ts';
@@ -218,6 +219,7 @@ describe('capture: backfill beside the stream', function () {
 describe('capture: backfill beside commits that wait for a standby', function () {
   let fixture: CaptureFixture;
   let databaseUrl: string;
+  let databases = 0;
   const cleanups: (() => Promise<unknown> | void)[] = [];
   before(async () => {
     const { services } = await ownServers({ postgres: true }, (cleanup) => void cleanups.push(cleanup));
@@ -227,7 +229,12 @@ describe('capture: backfill beside commits that wait for a standby', function ()
     for (const cleanup of cleanups) await cleanup();
   });
   beforeEach(async () => {
-    fixture = await captureFixture({ databaseUrl });
+    const server = await connectPostgres(databaseUrl, 'test', silentLogger());
+    const url = new URL(databaseUrl);
+    url.pathname = `/test_${++databases}`;
+    await server.query(`CREATE DATABASE test_${databases}`);
+    await server.end();
+    fixture = await captureFixture({ databaseUrl: url.toString() });
     await fixture.query('CREATE TABLE items (id int PRIMARY KEY, v text)');
     await fixture.query(`INSERT INTO items SELECT i, 'old' FROM generate_series(1, 1000) i`);
   });

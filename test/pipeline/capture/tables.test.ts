@@ -105,7 +105,7 @@ describe('capture: which tables, and what that means for the application', funct
     await fixture.query(`UPDATE fresh SET v = 'new' WHERE id = 1`);
     const events = await fixture.settled();
     expectWellFormed(events);
-    expect(capture.said('new tables: their rows are copied by backfill')).to.equal(true);
+    expect(capture.said('these tables are copied by backfill')).to.equal(true);
     expect(fold(events, 'public.fresh').size).to.equal(2_500);
     expect(events.filter((event) => event.mark === 'backfill').map((event) => event.data!['phase'])).to.deep.equal(['begin', 'end']);
     expect(events.some((event) => event.relation === 'public.fresh')).to.equal(true);
