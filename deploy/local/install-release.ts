@@ -1,3 +1,4 @@
+import { withDeadline } from '../../pipeline/runtime/tasks.ts';
 import { createHash } from 'node:crypto';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -43,11 +44,11 @@ function platform(): string {
 }
 
 async function download(file: string, signal: AbortSignal): Promise<Buffer> {
-  const response = await fetch(`${base}/${file}`, { signal: AbortSignal.any([signal, AbortSignal.timeout(120_000)]) }).catch(
-    (error: unknown) => {
+  return withDeadline(120_000, signal, async (attempt) => {
+    const response = await fetch(`${base}/${file}`, { signal: attempt }).catch((error: unknown) => {
       throw new Error(`${base}/${file}: ${messageOf(error instanceof Error && error.cause ? error.cause : error)}`, { cause: error });
-    },
-  );
-  if (!response.ok) throw new Error(`${base}/${file} answered ${response.status}`);
-  return Buffer.from(await response.arrayBuffer());
+    });
+    if (!response.ok) throw new Error(`${base}/${file} answered ${response.status}`);
+    return Buffer.from(await response.arrayBuffer());
+  });
 }

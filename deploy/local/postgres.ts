@@ -174,6 +174,8 @@ async function createDatabase(url: string): Promise<void> {
   try {
     const { rowCount } = await client.query('SELECT 1 FROM pg_database WHERE datname = $1', [database]);
     if (rowCount === 0) await client.query(`CREATE DATABASE ${escapeIdentifier(database)}`);
+    // The role is named like the schema of Headwater's own tables, where a CREATE TABLE without schema would end up otherwise.
+    await client.query(`ALTER ROLE ${escapeIdentifier(user)} SET search_path = public`);
   } finally {
     await client.end();
   }

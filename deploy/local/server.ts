@@ -1,3 +1,4 @@
+import { withDeadline } from '../../pipeline/runtime/tasks.ts';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, existsSync, openSync, readSync, fstatSync, renameSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -140,9 +141,8 @@ class Life {
     for (let reason = 'it does not answer'; ;) {
       signal.throwIfAborted();
       if (this.over) throw this.#failure(await this.ended);
-      const attempt = AbortSignal.any([signal, AbortSignal.timeout(5_000)]);
       try {
-        await this.#spec.probe(this.port, attempt);
+        await withDeadline(5_000, signal, (attempt) => this.#spec.probe(this.port, attempt));
         if (!this.over) return;
       } catch (error) {
         reason = messageOf(error);

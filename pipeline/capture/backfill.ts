@@ -35,8 +35,8 @@ export interface BackfillOptions {
   readonly out: CaptureLog;
   readonly tracker: ChangeTracker;
   readonly schemas: Map<string, string>;
-  /** Transactions that were under way when the session began, and may have been logged before it. */
-  readonly unknownBefore: readonly number[];
+  /** Transactions with a lower number began before the session did, and may have been logged before it. */
+  readonly firstKnownXid: bigint;
   /** Writes a tick, so that the log passes the chunk's position without waiting for the next one. */
   readonly tick: () => Promise<void>;
   readonly signal: AbortSignal;
@@ -122,16 +122,14 @@ export class Backfill {
    * see, are read back from the log; transactions of before this session are waited for, since nobody knows if they are logged.
    */
   async #prime(client: PgClient, table: string): Promise<void> {
-    const { tracker, unknownBefore, log, signal } = this.#options;
+    const { tracker, firstKnownXid, log, signal } = this.#options;
     for (let waited = 0; ; waited++) {
       signal.throwIfAborted();
       const { rows } = await client.query<{ snapshot: string }>('SELECT pg_current_snapshot()::text AS snapshot');
       const snapshot = new Visibility(rows[0]!.snapshot);
       tracker.forgetTransactions(snapshot);
-      const open = unknownBefore.filter((xid) => !snapshot.sees(xid));
-      if (open.length === 0) break;
-      if (waited % 60 === 1)
-        log.info({ table, transactions: open.length }, 'backfill waits for transactions that began before capture did');
+      if (snapshot.seesAllBelow(firstKnownXid)) break;
+      if (waited % 60 === 1) log.info({ table }, 'backfill waits for transactions that began before capture did');
       await pause(Math.min(1_000, 20 * 2 ** waited), signal);
     }
     tracker.track(table);

@@ -15,7 +15,6 @@ import { Snapshot } from './snapshot.ts';
 import { describeStart, loggedSchemas, type NewSlot, type Start } from './start.ts';
 import { publicationList } from './publications.ts';
 import type { CapturedTable } from './tables.ts';
-import { Visibility } from './visibility.ts';
 
 /** How the rows that are there at a first start reach the log. */
 export type FirstCopy = 'snapshot' | 'backfill' | 'none';
@@ -43,7 +42,7 @@ export class Streaming {
   readonly #tracker = new ChangeTracker();
   readonly #eventLimit: number;
   #schemas = new Map<string, string>();
-  #unknownBefore: readonly number[] = [];
+  #firstKnownXid = 0n;
 
   constructor(options: SessionOptions, control: PgClient, start: Start, beginning: Beginning) {
     this.#options = options;
@@ -56,8 +55,8 @@ export class Streaming {
   async run(signal: AbortSignal, releaseSnapshot: () => Promise<void>): Promise<void> {
     const { context, eventLog } = this.#options;
     this.#schemas = await loggedSchemas(eventLog, context.config.subject, this.#start.epochStart);
-    const { rows } = await this.#control.query<{ snapshot: string }>('SELECT pg_current_snapshot()::text AS snapshot');
-    this.#unknownBefore = new Visibility(rows[0]!.snapshot).inProgress;
+    const { rows } = await this.#control.query<{ xid: string }>('SELECT pg_current_xact_id()::text AS xid');
+    this.#firstKnownXid = BigInt(rows[0]!.xid);
     await untilFirst(signal, async (ending) => {
       const out = this.#captureLog(ending);
       await untilFirst(
@@ -170,7 +169,7 @@ export class Streaming {
       out,
       tracker: this.#tracker,
       schemas: this.#schemas,
-      unknownBefore: this.#unknownBefore,
+      firstKnownXid: this.#firstKnownXid,
       tick: () => clock.tick(),
       signal,
     });

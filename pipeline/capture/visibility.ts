@@ -19,9 +19,9 @@ export class Visibility {
     return full < this.#xmax && !this.#inProgress.has(full);
   }
 
-  /** The transactions that were under way, as the wire numbers them. */
-  get inProgress(): readonly number[] {
-    return [...this.#inProgress].map((xid) => Number(xid & 0xffffffffn));
+  /** Has every transaction with a lower number than this one ended? (One that is under way need not be named in the snapshot.) */
+  seesAllBelow(fullXid: bigint): boolean {
+    return this.#xmin >= fullXid;
   }
 
   /** The transaction number nearest to the snapshot's that has these lower bits. */

@@ -1,15 +1,43 @@
 /**
+ * Runs something with a controller of its own that also aborts when the given signal does. Linked by hand: a signal made by
+ * `AbortSignal.any` can be collected as garbage together with a time-out before it fires (nodejs/node issue 57736).
+ */
+async function withController<T>(signal: AbortSignal, run: (controller: AbortController) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const abort = (): void => controller.abort(signal.reason);
+  signal.addEventListener('abort', abort, { once: true });
+  if (signal.aborted) abort();
+  try {
+    return await run(controller);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}
+
+/** Runs something with a signal that fires with the given one, or after `ms`. */
+export function withDeadline<T>(ms: number, signal: AbortSignal, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  return withController(signal, async (controller) => {
+    const timer = setTimeout(() => controller.abort(new Error(`not done within ${ms / 1_000} s`)), ms);
+    try {
+      return await run(controller.signal);
+    } finally {
+      clearTimeout(timer);
+    }
+  });
+}
+
+/**
  * Runs tasks side by side until the first of them ends, then tells the others by their signal and waits for them, so that
  * nothing goes on behind the caller's back. Rejects with what the first was rejected with. Tasks end when their signal fires.
  */
-export async function untilFirst(signal: AbortSignal, ...tasks: readonly ((signal: AbortSignal) => Promise<unknown>)[]): Promise<void> {
-  const ending = new AbortController();
-  const either = AbortSignal.any([signal, ending.signal]);
-  const running = tasks.map((task) => task(either));
-  try {
-    await Promise.race(running);
-  } finally {
-    ending.abort();
-    await Promise.allSettled(running);
-  }
+export function untilFirst(signal: AbortSignal, ...tasks: readonly ((signal: AbortSignal) => Promise<unknown>)[]): Promise<void> {
+  return withController(signal, async (controller) => {
+    const running = tasks.map((task) => task(controller.signal));
+    try {
+      await Promise.race(running);
+    } finally {
+      controller.abort();
+      await Promise.allSettled(running);
+    }
+  });
 }

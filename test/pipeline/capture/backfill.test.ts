@@ -129,7 +129,7 @@ describe('capture: backfill beside the stream', function () {
       const last = await (await fixture.log().catch(() => undefined))?.last();
       return last && (JSON.parse(Buffer.from(last.data).toString('utf8')) as StoredEvent);
     };
-    const rows = 150_000;
+    const rows = 60_000;
     await fixture.until(
       async () =>
         (await fixture.query('SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1 AND active', [fixture.slot])).length > 0 &&
@@ -153,7 +153,7 @@ describe('capture: backfill beside the stream', function () {
     await fixture.query('CREATE TABLE a (id int PRIMARY KEY, v text)');
     await fixture.query('CREATE TABLE b (id int PRIMARY KEY, v text)');
     for (const table of ['a', 'b'])
-      await fixture.query(`INSERT INTO ${table} SELECT i, repeat(md5(i::text), 10) FROM generate_series(1, 40000) i`);
+      await fixture.query(`INSERT INTO ${table} SELECT i, repeat(md5(i::text), 10) FROM generate_series(1, 25000) i`);
     const env = {
       DATABASE_URL: fixture.databaseUrl,
       NATS_URL: fixture.natsUrls.capture,

@@ -21,13 +21,20 @@ describe('replication stream', () => {
   let server: ReplicationServer;
   let stream: ReplicationStream | undefined;
 
+  const servers: ReplicationServer[] = [];
+  const newServer = async (answer?: Buffer): Promise<ReplicationServer> => {
+    const created = await replicationServer(answer);
+    servers.push(created);
+    return created;
+  };
+
   beforeEach(async () => {
-    server = await replicationServer();
+    server = await newServer();
   });
   afterEach(async () => {
     stream?.close();
     stream = undefined;
-    await server.close();
+    for (const each of servers.splice(0)) await each.close();
   });
 
   it('asks for its slot, position and publications, with their names quoted', async () => {
@@ -51,7 +58,7 @@ describe('replication stream', () => {
     });
     await fc.assert(
       fc.asyncProperty(messages, pieces, async (sent, cuts) => {
-        const own = await replicationServer();
+        const own = await newServer();
         const received: string[] = [];
         let busy = false;
         // Each payload tells its own length, number and content.
@@ -78,7 +85,6 @@ describe('replication stream', () => {
         }
         await until(() => received.length >= sent.length, 5_000, 'all messages');
         reader.close();
-        await own.close();
         expect(received).to.deep.equal(sent.map((_, n) => String(n)));
       }),
       { numRuns: 25 },
@@ -127,13 +133,12 @@ describe('replication stream', () => {
           throw new Error('bad message');
         }),
     ]) {
-      const own = await replicationServer();
+      const own = await newServer();
       const reader = await open(own, fail);
       await own.send(bytes(walData(5n, Buffer.from('x')), walData(5n, Buffer.from('y'))));
       const error = await reader.ended.catch((thrown: unknown) => thrown);
       expect((error as Error).message).to.equal('bad message');
       reader.close();
-      await own.close();
     }
   });
 
@@ -142,22 +147,21 @@ describe('replication stream', () => {
     server.disconnect();
     const error = await stream.ended.catch((thrown: unknown) => thrown);
     expect(error).to.be.instanceOf(Error);
-    const own = await replicationServer();
+    const own = await newServer();
     const reader = await open(own, () => undefined);
     reader.close();
     await reader.ended;
-    await own.close();
   });
 
-  it('says that its slot is in use, and what else the server refuses, as something to try again', async () => {
-    for (const [sqlState, code] of [
-      ['55006', 'slot_active'],
-      ['42704', 'replication_failed'],
+  it('tries again while its slot is in use or the server is busy, and stops when the slot is gone', async () => {
+    for (const [sqlState, code, reaction] of [
+      ['55006', 'slot_active', 'retry'],
+      ['53300', 'replication_failed', 'retry'],
+      ['42704', 'replication_refused', 'refused'],
     ] as const) {
-      const own = await replicationServer(errorResponse(sqlState, 'no such luck'));
+      const own = await newServer(errorResponse(sqlState, 'no such luck'));
       const error = (await open(own, () => undefined).catch((thrown: unknown) => thrown)) as HeadwaterError;
-      expect([error.code, error.reaction, error.message]).to.deep.equal([code, 'retry', 'PostgreSQL: no such luck']);
-      await own.close();
+      expect([error.code, error.reaction, error.message]).to.deep.equal([code, reaction, 'PostgreSQL: no such luck']);
     }
   });
 });
