@@ -10,7 +10,8 @@ export interface Batch {
 export const maxEvents = 1_000;
 /** Bytes at which a batch is cut. */
 export const maxBytes = 1_000_000;
-const maxSingles = 4;
+/** Up to here publishes of their own are quicker than a batch. */
+const maxSingles = 10;
 
 /**
  * Group commit: events gather here while a batch is on its way, and the next batch is whatever has gathered by then. No timer

@@ -46,7 +46,8 @@ export interface EventLog {
   appendEach(events: readonly NewEvent[], expectedLastSeq: Seq): Promise<Seq>;
   /**
    * Events from `from` on in sequence order, in batches of whatever has arrived, for ever. Never skips: throws
-   * `OffsetExpired` when events at or after `from` have been trimmed before they could be read.
+   * `OffsetExpired` when events at or after `from` have been trimmed before they could be read, `log_regressed` (refused)
+   * when the log ends before the event in front of `from`.
    */
   read(from: Seq, options?: ReadOptions): AsyncIterable<readonly LogEvent[]>;
   /** The event at exactly this sequence, if it is still held. */

@@ -45,7 +45,7 @@ export class Publisher {
    * Each names the one before it: after another writer's event the expected sequences of the later ones could fit again.
    */
   async appendEach(events: readonly NewEvent[], expectedLastSeq: Seq): Promise<Seq> {
-    const chain = nuid.next();
+    const chain = shortId();
     const link = (i: number): string => `${i > 0 ? `\r\nNats-Expected-Last-Msg-Id: ${chain}.${i - 1}` : ''}\r\nNats-Msg-Id: ${chain}.${i}`;
     const headersOf = (i: number): MsgHdrs => plainHeaders(expectedLastSeq + i, events.length > 1 ? link(i) : '');
     const acks = await Promise.allSettled(events.map((event, i) => this.#request(event, headersOf(i))));
@@ -58,7 +58,7 @@ export class Publisher {
   }
 
   #batch(events: readonly NewEvent[], expectedLastSeq: Seq): Promise<Msg> {
-    const start = `NATS/1.0\r\nNats-Batch-Id: ${nuid.next()}\r\nNats-Batch-Sequence: `;
+    const start = `NATS/1.0\r\nNats-Batch-Id: ${shortId()}\r\nNats-Batch-Sequence: `;
     const last = events.length - 1;
     return this.#ask(() => {
       sendRaw(this.#connection, batchFrame(events, last, start, expectedLastSeq));
@@ -81,6 +81,11 @@ export class Publisher {
   #send(event: NewEvent, headers: MsgHdrs): Promise<Msg> {
     return this.#connection.request(event.subject, event.data, { timeout: answerMs, headers });
   }
+}
+
+/** Distinct among what is open at one time, which is all that is asked; short, since every event carries it and the server keeps it. */
+function shortId(): string {
+  return nuid.next().slice(-6);
 }
 
 /** The `HPUB` messages of a batch's first `count` events (NATS client protocol) in one piece: one copy and one write for all. */

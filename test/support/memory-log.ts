@@ -1,5 +1,6 @@
 import { EventEmitter, once } from 'node:events';
 import { AppendConflict, OffsetExpired } from '../../pipeline/log/errors.ts';
+import { refused } from '../../pipeline/runtime/errors.ts';
 import type { Bounds, EventLog, LogEvent, NewEvent, ReadOptions, Seq } from '../../pipeline/log/event-log.ts';
 
 /** The log in memory, with the faults that a test may want: trimming, another epoch, a reader that waits. */
@@ -34,6 +35,7 @@ export class MemoryLog implements EventLog {
 
   async *read(from: Seq, { signal, subjects }: ReadOptions = {}): AsyncGenerator<readonly LogEvent[], void, undefined> {
     this.reads.push(from);
+    if (from > this.head + 1) throw refused('log_regressed', `the log ends at ${this.head}, before the reader's position ${from}`);
     for (let next = Math.max(1, from); !signal?.aborted;) {
       if (next < this.#first) throw new OffsetExpired(next, this.#first);
       const events = this.#events.slice(next - 1, next - 1 + 500);

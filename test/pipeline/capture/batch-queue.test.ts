@@ -56,7 +56,7 @@ describe('batch queue', () => {
           const expected = waiting.slice(0, count);
           expect(batch!.events.length).to.equal(count);
           expect(batch!.events.every((event, i) => event === expected[i])).to.equal(true);
-          expect(batch!.atomic).to.equal(count > 4 || expected.some((event) => !event.last));
+          expect(batch!.atomic).to.equal(count > 10 || expected.some((event) => !event.last));
           waiting = waiting.slice(count);
           return true;
         };

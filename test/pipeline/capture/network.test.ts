@@ -36,7 +36,10 @@ describe('capture: a network that breaks and stalls', function () {
     const load = (async () => {
       while (writing) {
         const rows = random.chance(0.2) ? random.int(100, 2_500) : random.int(1, 10);
-        await application.query(`INSERT INTO items SELECT i, 'v' || i FROM generate_series($1::int, $2::int) i`, [inserted + 1, inserted + rows]);
+        await application.query(`INSERT INTO items SELECT i, 'v' || i FROM generate_series($1::int, $2::int) i`, [
+          inserted + 1,
+          inserted + rows,
+        ]);
         inserted += rows;
         await new Promise((resolve) => setTimeout(resolve, 10));
       }
@@ -56,7 +59,10 @@ describe('capture: a network that breaks and stalls', function () {
     await load;
     const events = await fixture.settled(60_000);
     expectWellFormed(events);
-    expect(events.filter((event) => event.op === 'insert').map((event) => event.key!['id']), `seed ${seed}`).to.deep.equal(Array.from({ length: inserted }, (_, i) => i + 1));
+    expect(
+      events.filter((event) => event.op === 'insert').map((event) => event.key!['id']),
+      `seed ${seed}`,
+    ).to.deep.equal(Array.from({ length: inserted }, (_, i) => i + 1));
     expect(fold(events, 'public.items').size).to.equal(inserted);
   });
 });

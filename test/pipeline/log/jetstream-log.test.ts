@@ -249,6 +249,20 @@ describe('JetStream log', () => {
       });
     }
 
+    it('are told when another history begins', async () => {
+      let head = await fresh.log.append(numbered(fresh.subject, 1, 3), 0);
+      let told: HeadwaterError | undefined;
+      const reading = failure(collect(fresh.log, 1, Infinity)).then((error) => (told = error));
+      await until(async () => (await fresh.jsm.streams.info(fresh.subject)).state.consumer_count === 1);
+      await sleep(50);
+      await fresh.log.renewEpoch();
+      while (!told && head < 100) {
+        head = await fresh.log.append(numbered(fresh.subject, head + 1, 1), head);
+        await sleep(100);
+      }
+      expect((await reading).code).to.equal('epoch_changed');
+    });
+
     it('tell their consumers from each other and remove them when they end', async () => {
       await fresh.log.append(numbered(fresh.subject, 1, 10), 0);
       await Promise.all(upTo(5).map((from) => collect(fresh.log, from, 5)));

@@ -151,7 +151,8 @@ class Trial {
     const down = (): number => (this.#random.chance(0.5) ? 0 : this.#random.int(50, 800));
     const servers = chosen.filter((victim) => victim !== 'capture').map((victim) => this.#servers[victim].kill(down()));
     if (chosen.includes('capture')) await this.#killCapture();
-    else this.#streams = false;
+    // It outlives NATS.
+    else if (chosen.includes('postgres')) this.#streams = false;
     await Promise.all(servers);
     if (chosen.includes('capture')) this.#startCapture();
   }
