@@ -70,6 +70,7 @@ export class Snapshot {
       }
       await this.#mark({ phase: 'end', rows });
       await this.#handOn();
+      log.info(`first copy complete: ${tables.length} tables, ${rows} rows`);
     } finally {
       await closePostgres(client);
     }
@@ -105,7 +106,9 @@ export class Snapshot {
     await this.#handOn();
     await out.flushed();
     await record.putCopy({ table: table.name, oid: table.oid, state: 'done', rows });
-    log.info({ table: table.name, rows, seconds: Number(((performance.now() - begun) / 1_000).toFixed(2)) }, 'table copied');
+    const seconds = (performance.now() - begun) / 1_000;
+    // A line each for a thousand small tables would hide what matters.
+    log[seconds > 1 ? 'info' : 'debug']({ table: table.name, rows, seconds: Number(seconds.toFixed(2)) }, 'table copied');
     return rows;
   }
 

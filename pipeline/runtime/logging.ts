@@ -13,6 +13,7 @@ export function createLogger(level: string, terminal: boolean = process.stderr.i
     sync: true,
     translateTime: 'SYS:HH:MM:ss.l',
     ignore: 'role',
+    singleLine: true,
     messageFormat: '{if role}{role}: {end}{msg}',
   });
   return pino({ level, base: null }, stream);

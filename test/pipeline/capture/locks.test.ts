@@ -1,0 +1,79 @@
+import { expect } from 'chai';
+import type { PgClient } from '../../../pipeline/clients/postgres.ts';
+import { captureFixture, type CaptureFixture, type RunningCapture } from './support/fixture.ts';
+import { fold } from './support/stored-events.ts';
+
+/** What the application's own locks must not do to capture: a migration can hold one for long. */
+describe('capture: tables that the application has locked', () => {
+  let fixture: CaptureFixture;
+  let application: PgClient;
+  beforeEach(async () => {
+    fixture = await captureFixture();
+    for (const table of ['locked', 'free']) {
+      await fixture.query(`CREATE TABLE ${table} (id int PRIMARY KEY, v text)`);
+      await fixture.query(`INSERT INTO ${table} SELECT i, 'v' FROM generate_series(1, 1000) i`);
+    }
+    application = await fixture.connect();
+  });
+  afterEach(() => fixture.close());
+
+  const lock = async (): Promise<void> => {
+    await application.query('BEGIN');
+    await application.query('LOCK TABLE locked IN ACCESS EXCLUSIVE MODE');
+  };
+  const askForCopy = async (table: string): Promise<void> => {
+    const [row] = await fixture.query(`SELECT $1::regclass::oid::int8::float8 AS oid`, [table]);
+    await fixture.record.putCopy({ table: `public.${table}`, oid: Number(row!['oid']), state: 'pending', rows: 0 });
+  };
+  /** Fails when capture does not stop soon. */
+  const stops = async (capture: RunningCapture): Promise<void> => {
+    const begun = performance.now();
+    await capture.stop();
+    expect(performance.now() - begun, 'ms to stop').to.be.lessThan(5_000);
+  };
+
+  it('the stream goes on while a backfill waits for a lock, and so does the backfill when it is released', async () => {
+    await fixture.streaming({ snapshot: false });
+    await fixture.settled();
+    await lock();
+    await askForCopy('locked');
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    await fixture.query(`UPDATE free SET v = 'new'`);
+    await fixture.query('CREATE TABLE joins_later (id int PRIMARY KEY)');
+    const events = await fixture.settled(4_000);
+    expect(events.filter((event) => event.op === 'update').length).to.equal(1_000);
+    await application.query('COMMIT');
+    await fixture.copied('public.locked');
+    expect(fold(await fixture.settled(), 'public.locked').size).to.equal(1_000);
+  });
+
+  it('it stops although a backfill waits for a lock', async () => {
+    const capture = await fixture.streaming({ snapshot: false });
+    await fixture.settled();
+    await lock();
+    await askForCopy('locked');
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    await stops(capture);
+  });
+
+  it('it stops although the first copy waits for a lock, and completes it later', async () => {
+    const capture = fixture.start();
+    await lock();
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    await stops(capture);
+    await application.query('COMMIT');
+    await fixture.streaming();
+    await fixture.copied('public.locked');
+    expect(fold(await fixture.settled(), 'public.locked').size).to.equal(1_000);
+  });
+
+  it('the stream goes on after a restart while a table is locked', async () => {
+    const first = await fixture.streaming();
+    await fixture.settled();
+    await first.stop();
+    await lock();
+    await fixture.query(`UPDATE free SET v = 'new'`);
+    fixture.start();
+    expect((await fixture.settled(5_000)).filter((event) => event.op === 'update').length).to.equal(1_000);
+  });
+});
