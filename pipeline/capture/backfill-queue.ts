@@ -1,9 +1,9 @@
-import type { PgClient } from '../clients/postgres.ts';
+import { closePostgres, connectPostgres } from '../clients/postgres.ts';
 import type { Logger } from '../runtime/logging.ts';
 import type { Catalog } from '../../schemas/catalog.ts';
 import type { Backfill } from './backfill.ts';
 import type { CopyState, LogRecord } from './log-record.ts';
-import { selectTables } from './tables.ts';
+import { selectTables, type CapturedTable } from './tables.ts';
 
 /** Runs the backfills that are noted in the log's record, one after the other: what was begun, what is pending, what is asked for. */
 export class BackfillQueue {
@@ -13,7 +13,7 @@ export class BackfillQueue {
   async run(parts: {
     record: LogRecord;
     backfill: Backfill;
-    control: PgClient;
+    url: string;
     catalog: Catalog;
     log: Logger;
     signal: AbortSignal;
@@ -30,7 +30,8 @@ export class BackfillQueue {
     this.#wake?.();
   }
 
-  async #work({ record, backfill, control, catalog, log, signal }: Parameters<BackfillQueue['run']>[0]): Promise<void> {
+  async #work(parts: Parameters<BackfillQueue['run']>[0]): Promise<void> {
+    const { record, backfill, log, signal } = parts;
     while (!signal.aborted) {
       const name = this.#waiting.shift();
       if (name === undefined) {
@@ -39,12 +40,25 @@ export class BackfillQueue {
       }
       const state = await record.copy(name);
       if (!state || (state.state !== 'pending' && state.state !== 'running')) continue;
-      const table = (await selectTables(control, catalog)).tables.find((candidate) => candidate.name === name);
+      const table = await find(name, parts);
       if (table) await backfill.run(table, state);
       else {
         log.warn({ table: name }, 'not captured, or no longer there: no backfill');
         await record.putCopy({ ...state, state: 'failed', error: 'the table is not captured, or no longer there' });
       }
     }
+  }
+}
+
+/** On a connection of its own: it may have to wait for a lock, and capture's must not. */
+async function find(
+  name: string,
+  { url, catalog, log }: { readonly url: string; readonly catalog: Catalog; readonly log: Logger },
+): Promise<CapturedTable | undefined> {
+  const client = await connectPostgres(url, 'headwater backfill', log);
+  try {
+    return (await selectTables(client, catalog)).tables.find((candidate) => candidate.name === name);
+  } finally {
+    await closePostgres(client);
   }
 }

@@ -77,6 +77,9 @@ export class Backfill {
     let current: CopyState = { ...state, oid: table.oid, total: state.total ?? Math.max(0, table.estimate) };
     for (let attempt = 0; !signal.aborted; attempt++) {
       let client: PgClient | undefined;
+      // It may be waiting for a lock.
+      const cut = (): void => void (client && closePostgres(client));
+      signal.addEventListener('abort', cut, { once: true });
       try {
         client = await connectPostgres(this.#options.url, 'headwater backfill', log);
         for (const setting of stableText) await client.query(setting);
@@ -90,6 +93,7 @@ export class Backfill {
         log.warn({ table: table.name, error: messageOf(error) }, 'backfill interrupted, going on from the last chunk');
         await pause(backoffMs(attempt), signal);
       } finally {
+        signal.removeEventListener('abort', cut);
         tracker.untrack(table.name);
         if (client) await closePostgres(client);
       }

@@ -1,11 +1,15 @@
 import { EventEncoder } from '../source/event-encoder.ts';
 import { backfillIndex, formatIdLsn, nowMicros, type Lsn, type Position } from '../source/position.ts';
 import type { SourceEvent } from '../source/source.ts';
-import { BatchQueue, maxBytes, maxEvents } from './batch-queue.ts';
+import { BatchQueue, maxBytes, maxEvents, type Batch } from './batch-queue.ts';
 import type { ChangeTracker } from './change-tracker.ts';
 import type { LogWriter, PositionedEvent } from './log-writer.ts';
 
 const highWaterBytes = 4 * 1024 ** 2;
+/** Batches that are sent at once. */
+const maxAtOnce = 3;
+/** Only behind batches of so many events: that another writer should put in just as many is then next to impossible. */
+const largeBatch = 200;
 
 /** Work that waits for its place between two transactions. */
 interface Interlude {
@@ -15,8 +19,9 @@ interface Interlude {
   readonly cancel: (reason: Error) => void;
 }
 
-/** What is told after each batch. */
+/** What is told after each answer of the log. */
 export interface Progress {
+  readonly batches: number;
   readonly events: number;
   readonly bytes: number;
   readonly seconds: number;
@@ -100,8 +105,8 @@ export class CaptureLog {
     try {
       while (!this.#stopped) {
         if (this.#between && (await this.#interlude())) continue;
-        const batch = this.#queue.next();
-        if (batch) await this.#write(batch.events, batch.atomic);
+        const batches = this.#take();
+        if (batches.length > 0) await this.#write(batches);
         else await new Promise<void>((resolve) => (this.#wake = resolve));
       }
     } finally {
@@ -133,7 +138,7 @@ export class CaptureLog {
         bytes += data.length;
         events.push({ subject: subjects[n]!, data, lsn, index: next++ });
       }
-      await this.#publish(events, true);
+      await this.#publish([events], true);
     }
   }
 
@@ -145,27 +150,42 @@ export class CaptureLog {
     return true;
   }
 
-  async #write(events: readonly SourceEvent[], atomic: boolean): Promise<void> {
-    const firstSeq = this.#writer.end.seq + 1;
-    await this.#publish(events, atomic);
-    const last = events.at(-1)!;
-    this.#between = last.last;
-    this.#whole = last.last ? last.lsn : wholeBefore(events, this.#whole);
-    this.#tracker.logged(events, firstSeq);
+  /** The next batch, with those behind it while they are large: one is then written while the next is on its way. */
+  #take(): readonly Batch[] {
+    const batches: Batch[] = [];
+    while (batches.length < maxAtOnce && (batches.length === 0 || batches.at(-1)!.events.length >= largeBatch)) {
+      const batch = this.#queue.next();
+      if (!batch) break;
+      batches.push(batch);
+    }
+    return batches;
+  }
+
+  async #write(batches: readonly Batch[]): Promise<void> {
+    let seq = this.#writer.end.seq + 1;
+    await this.#publish(
+      batches.map((batch) => batch.events),
+      batches.length > 1 || batches[0]!.atomic,
+    );
+    for (const { events } of batches) {
+      const last = events.at(-1)!;
+      this.#between = last.last;
+      this.#whole = last.last ? last.lsn : wholeBefore(events, this.#whole);
+      this.#tracker.logged(events, seq);
+      seq += events.length;
+    }
     if (this.#queue.bytes < highWaterBytes / 2) {
       this.#drained?.();
       this.#drained = undefined;
     }
   }
 
-  async #publish(events: readonly PositionedEvent[], atomic: boolean): Promise<void> {
+  async #publish(batches: readonly (readonly PositionedEvent[])[], atomic: boolean): Promise<void> {
     const begun = performance.now();
-    await this.#writer.write(events, atomic);
-    this.#onBatch({
-      events: events.length,
-      bytes: events.reduce((sum, event) => sum + event.data.length, 0),
-      seconds: (performance.now() - begun) / 1_000,
-    });
+    await (atomic ? this.#writer.writeAll(batches) : this.#writer.write(batches[0]!, false));
+    const events = batches.reduce((sum, batch) => sum + batch.length, 0);
+    const bytes = batches.reduce((sum, batch) => batch.reduce((inner, event) => inner + event.data.length, sum), 0);
+    this.#onBatch({ batches: batches.length, events, bytes, seconds: (performance.now() - begun) / 1_000 });
   }
 
   #wakeUp(): void {

@@ -25,7 +25,7 @@ export function recordBucket({ stream }: { readonly stream: string }): string {
   return stream === 'EVENTS' ? 'HEADWATER' : `HEADWATER_${stream}`;
 }
 
-type TextKey = 'epoch' | 'system_identifier' | 'timeline' | 'reset';
+type TextKey = 'epoch' | 'system_identifier' | 'timeline' | 'reset' | 'torn';
 
 /**
  * The log's own record beside it, in a key-value bucket without limits: which database it is the history of, and the last

@@ -2,7 +2,7 @@ import { backoffMs, pause } from '../runtime/backoff.ts';
 import { HeadwaterError, messageOf, refused } from '../runtime/errors.ts';
 import type { Logger } from '../runtime/logging.ts';
 import type { EventLog, LogEvent, NewEvent, Seq } from '../log/event-log.ts';
-import { comparePositions, formatId, parseId, type Position } from '../source/position.ts';
+import { comparePositions, parseId, type Position } from '../source/position.ts';
 
 const sayAgainMs = 60_000;
 
@@ -70,13 +70,24 @@ export class LogWriter {
   }
 
   /** Returns when all events are durable, for as long as it takes. Throws `LogMoved`, or `log_regressed` (refused). */
-  async write(events: readonly PositionedEvent[], atomic: boolean): Promise<void> {
-    let rest = events;
+  write(events: readonly PositionedEvent[], atomic: boolean): Promise<void> {
+    return this.#write([events], atomic);
+  }
+
+  /**
+   * The same for several atomic batches, sent at once: each names the sequence that the one before it will end with, so the server
+   * goes from one to the next without waiting for us.
+   */
+  writeAll(batches: readonly (readonly PositionedEvent[])[]): Promise<void> {
+    return this.#write(batches, true);
+  }
+
+  async #write(batches: readonly (readonly PositionedEvent[])[], atomic: boolean): Promise<void> {
+    let rest = batches;
     for (let attempt = 0; rest.length > 0; attempt++) {
       this.#signal.throwIfAborted();
       try {
-        const seq = atomic ? await this.#log.append(rest, this.#end.seq) : await this.#log.appendEach(rest, this.#end.seq);
-        this.#advance(seq, rest.at(-1)!);
+        await this.#send(rest, atomic);
         if (attempt > 0) this.#recovered();
         return;
       } catch (error) {
@@ -87,26 +98,62 @@ export class LogWriter {
     }
   }
 
-  /** What of the events the log does not hold yet. */
-  async #unstored(events: readonly PositionedEvent[]): Promise<readonly PositionedEvent[]> {
+  async #send(batches: readonly (readonly PositionedEvent[])[], atomic: boolean): Promise<void> {
+    let seq = this.#end.seq;
+    const answers = await Promise.allSettled(
+      batches.map((events) => {
+        const answer = atomic ? this.#log.append(events, seq) : this.#log.appendEach(events, seq);
+        seq += events.length;
+        return answer;
+      }),
+    );
+    for (const answer of answers) if (answer.status === 'rejected') throw answer.reason;
+    this.#advance(seq, batches.at(-1)!.at(-1)!);
+  }
+
+  /** What of the batches the log does not hold yet; the end moves on over what it holds. */
+  async #unstored(batches: readonly (readonly PositionedEvent[])[]): Promise<readonly (readonly PositionedEvent[])[]> {
+    const begun = this.#end.seq;
     const { last } = await this.#ask(() => this.#log.bounds());
-    if (last === this.#end.seq) return events;
-    if (last < this.#end.seq)
+    if (last < begun)
       throw refused(
         'log_regressed',
-        `the log ends at sequence ${last}, but ${this.#end.seq} had been acknowledged`,
+        `the log ends at sequence ${last}, but ${begun} had been acknowledged`,
         'restore the log, or take a new snapshot: headwater resnapshot',
       );
-    const event = await this.#ask(() => this.#log.get(last));
-    // Trimmed before it could be asked for: a new start finds out how far the log has come.
-    if (!event) throw new LogMoved(`the log's last event, ${last}, is not held any more`);
-    const stored = last - this.#end.seq;
-    const ours = events[stored - 1];
-    if (!ours || comparePositions(positionOf(event), ours) !== 0) {
-      throw new LogMoved(`the log ends with ${formatId(positionOf(event))} at ${last}, which this process has not written`);
+    const rest = [...batches];
+    while (rest.length > 0 && this.#end.seq < last) {
+      const events = rest.shift()!;
+      const stored = Math.min(events.length, last - this.#end.seq);
+      if (!(await this.#holds(this.#end.seq + stored, events[stored - 1]!)))
+        throw await this.#moved(last, batches.flat()[last - begun - 1]);
+      this.#advance(this.#end.seq + stored, events[stored - 1]!);
+      if (stored < events.length) rest.unshift(events.slice(stored));
     }
-    this.#advance(last, ours);
-    return events.slice(stored);
+    if (this.#end.seq < last) throw await this.#moved(last, undefined);
+    return rest;
+  }
+
+  /** Is this the event at this sequence of the log? */
+  async #holds(seq: Seq, ours: PositionedEvent): Promise<boolean> {
+    const event = await this.#ask(() => this.#log.get(seq));
+    // Trimmed before it could be asked for: a new start finds out how far the log has come.
+    if (!event) throw new LogMoved(`the log's event ${seq} is not held any more`);
+    return comparePositions(positionOf(event), ours) === 0;
+  }
+
+  /**
+   * Something in the log is not ours. If our own later batch stands behind it all the same, then another writer has put in
+   * just as many events as a batch of ours: what stood in that batch is missing, and no new start would find out.
+   */
+  async #moved(last: Seq, ours: PositionedEvent | undefined): Promise<Error> {
+    if (ours && (await this.#holds(last, ours)))
+      return refused(
+        'log_torn',
+        `another writer's events stand in the log before sequence ${last}, in the place of ours`,
+        'find and stop that writer, then take a new snapshot: headwater resnapshot',
+      );
+    return new LogMoved(`the log ends at ${last} with an event that this process has not written`);
   }
 
   async #ask<T>(question: () => Promise<T>): Promise<T> {

@@ -22,7 +22,7 @@ export async function resetHistory(
   const epoch = await eventLog.renewEpoch();
   const { epochStart } = await eventLog.bounds();
   await record.put('epoch', epoch);
-  for (const key of ['system_identifier', 'timeline', 'position'] as const) await record.forget(key);
+  for (const key of ['system_identifier', 'timeline', 'position', 'torn'] as const) await record.forget(key);
   await record.forgetCopies();
   log.warn({ epoch, from: epochStart, reset }, 'a new epoch begins, as was asked for');
 }

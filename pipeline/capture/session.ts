@@ -40,12 +40,18 @@ export async function runSession(options: SessionOptions): Promise<void> {
   try {
     await untilFirst(
       context.signal,
-      (signal) => prepareAndStream(options, control, signal),
+      (signal) => prepareAndStream(options, control, signal).catch((error: unknown) => noteTorn(options.record, error)),
       (signal) => connectionEnd(control, signal),
     );
   } finally {
     await closePostgres(control);
   }
+}
+
+/** A torn log looks whole to the next start, so the record has to say it. */
+async function noteTorn(record: LogRecord, error: unknown): Promise<never> {
+  if (error instanceof HeadwaterError && error.code === 'log_torn') await record.put('torn', error.message);
+  throw error;
 }
 
 /**

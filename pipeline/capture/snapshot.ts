@@ -58,6 +58,9 @@ export class Snapshot {
   async copy(snapshotName: string, tables: readonly CapturedTable[]): Promise<void> {
     const { url, log, signal } = this.#options;
     const client = await connectPostgres(url, 'headwater snapshot', log);
+    // It may be waiting for a lock.
+    const cut = (): void => void closePostgres(client);
+    signal.addEventListener('abort', cut, { once: true });
     try {
       for (const setting of stableText) await client.query(setting);
       await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
@@ -72,6 +75,7 @@ export class Snapshot {
       await this.#handOn();
       log.info(`first copy complete: ${tables.length} tables, ${rows} rows`);
     } finally {
+      signal.removeEventListener('abort', cut);
       await closePostgres(client);
     }
   }

@@ -28,6 +28,8 @@ export async function findStart(
   log: EventLog,
   record: LogRecord,
 ): Promise<Start> {
+  const torn = await record.get('torn');
+  if (torn !== undefined) throw refused('log_torn', torn, 'find and stop the other writer, then take a new snapshot: headwater resnapshot');
   const database = await identifySystem(replication);
   const slot = await findSlot(control, slotName);
   const { rows } = await control.query<{ name: string }>('SELECT current_database()::text AS name');

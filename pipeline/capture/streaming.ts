@@ -72,9 +72,9 @@ export class Streaming {
     const writer = new LogWriter(eventLog, this.#start.end, context.log, signal, (trouble) =>
       context.health.report('log', trouble === undefined, trouble ?? 'takes events'),
     );
-    return new CaptureLog(writer, this.#tracker, this.#eventLimit, this.#start.between, ({ events, bytes, seconds }) => {
+    return new CaptureLog(writer, this.#tracker, this.#eventLimit, this.#start.between, ({ batches, events, bytes, seconds }) => {
       metrics.events.inc(events);
-      metrics.batches.inc();
+      metrics.batches.inc(batches);
       metrics.bytes.inc(bytes);
       metrics.ackSeconds.observe(seconds);
       metrics.head.set(writer.end.seq);
@@ -173,6 +173,6 @@ export class Streaming {
       tick: () => clock.tick(),
       signal,
     });
-    await new BackfillQueue().run({ record, backfill, control: this.#control, catalog, log, signal });
+    await new BackfillQueue().run({ record, backfill, url: config.databaseUrl!, catalog, log, signal });
   }
 }

@@ -40,14 +40,29 @@ interface TableRow {
   usable: boolean;
 }
 
+/** How long measuring the tables may wait for whoever alters one. */
+const measureMs = 1_000;
+const lockNotAvailable = '55P03';
+
 /**
  * Replica identity is judged by `relreplident`, since Postgres does: a published table without a usable one makes the
  * application's own UPDATE and DELETE fail, primary key or not (a deferrable key, REPLICA IDENTITY NOTHING).
  * Partitions are captured through their root, but it is their own identity that Postgres asks for: it is not inherited.
+ * Only measuring takes locks (so would pg_partition_tree); the size is otherwise what Postgres last counted.
  */
-const queryTables = `
+function queryTables(measured: boolean): string {
+  const size = measured ? 'pg_table_size(m.oid)' : `m.relpages * current_setting('block_size')::int8`;
+  return `
+  WITH RECURSIVE tree AS (
+    SELECT c.oid AS root, c.oid AS member
+      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
+       AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+    UNION ALL
+    SELECT t.root, i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.member
+      JOIN pg_catalog.pg_class p ON p.oid = i.inhrelid AND p.relispartition)
   SELECT c.oid::int8::float8 AS oid, n.nspname::text AS schema, c.relname::text AS name, c.relpersistence::text AS persistence,
-         (SELECT COALESCE(sum(pg_table_size(t.relid)), 0)::float8 FROM pg_partition_tree(c.oid) t) + CASE WHEN c.relkind = 'r' AND NOT c.relispartition THEN pg_table_size(c.oid) ELSE 0 END AS size,
+         (SELECT COALESCE(sum(${size}), 0)::float8 FROM tree t JOIN pg_catalog.pg_class m ON m.oid = t.member WHERE t.root = c.oid) AS size,
          GREATEST(c.reltuples, 0)::float8 AS estimate,
          pg_has_role(current_user, c.relowner, 'USAGE') AS owned,
          EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS has_key,
@@ -56,15 +71,28 @@ const queryTables = `
              WHEN 'i' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = m.oid AND i.indisreplident AND i.indisvalid)
              WHEN 'd' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = m.oid AND i.indisprimary AND i.indimmediate)
              ELSE false END)
-            FROM pg_class m WHERE m.oid = c.oid OR m.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf)) AS usable
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-   WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
-     AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
-   ORDER BY n.nspname, c.relname`;
+            FROM tree t JOIN pg_catalog.pg_class m ON m.oid = t.member WHERE t.root = c.oid AND (m.oid = c.oid OR m.relkind <> 'p')) AS usable
+    FROM tree r JOIN pg_catalog.pg_class c ON c.oid = r.root JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+   WHERE r.member = r.root ORDER BY n.nspname, c.relname`;
+}
+
+async function tableRows(client: PgClient): Promise<readonly TableRow[]> {
+  await client.query('BEGIN');
+  try {
+    await client.query(`SET LOCAL lock_timeout = ${measureMs}`);
+    const { rows } = await client.query<TableRow>(queryTables(true));
+    await client.query('COMMIT');
+    return rows;
+  } catch (error) {
+    await client.query('ROLLBACK').catch(() => undefined);
+    if ((error as { code?: unknown }).code !== lockNotAvailable) throw error;
+  }
+  return (await client.query<TableRow>(queryTables(false))).rows;
+}
 
 /** Which tables the catalogue and their replica identities let us capture. */
 export async function selectTables(client: PgClient, catalog: Catalog): Promise<Selection> {
-  const { rows } = await client.query<TableRow>(queryTables);
+  const rows = await tableRows(client);
   const tables: CapturedTable[] = [];
   const leftOut: LeftOut[] = [];
   for (const row of rows) {

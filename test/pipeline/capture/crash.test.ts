@@ -17,7 +17,7 @@ describe('capture under kills: the log equals the database’s own history', fun
   it(
     'NATS and PostgreSQL are killed, alone, both at once, and each together with capture',
     trial({
-      kills: 8,
+      kills: 6,
       victims: [['nats'], ['postgres'], ['nats', 'postgres'], ['capture', 'nats'], ['capture', 'postgres']],
       lifeMs: 800,
     }),

@@ -52,7 +52,7 @@ describe('capture: tables that the application has locked', () => {
     await fixture.settled();
     await lock();
     await askForCopy('locked');
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    await new Promise((resolve) => setTimeout(resolve, 1_800));
     await stops(capture);
   });
 

@@ -127,6 +127,30 @@ describe('log writer', () => {
       .and.to.include('7');
   });
 
+  it('stores several batches that are sent at once, each once and in order, whatever happens to the answers', async () => {
+    const batches = [transaction(1n, 3), transaction(2n, 2), transaction(3n, 4)];
+    const fault = fc.constantFrom<Fault>('none', 'lost', 'unanswered', 'late');
+    await fc.assert(
+      fc.asyncProperty(fc.array(fault, { maxLength: 8 }), async (faults) => {
+        const log = new UnreliableLog();
+        log.faults.push(...faults);
+        const writer = writerOn(log);
+        await writer.writeAll(batches);
+        expect(await idsIn(log)).to.deep.equal(ids(batches.flat()));
+        expect(writer.end).to.deep.equal({ seq: 9, position: { lsn: 3n, index: 7 } });
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  it('refuses for good when another writer has put in just as many events as one of our batches', async () => {
+    const batches = [transaction(1n, 3), transaction(2n, 2)];
+    const writer = writerOn(log);
+    await log.append(transaction(9n, 3), 0);
+    const error = await thrownBy(writer.writeAll(batches));
+    expect(error).to.be.instanceOf(HeadwaterError).and.to.include({ code: 'log_torn', reaction: 'refused' });
+  });
+
   it('gives up when it is told to stop, between attempts', async () => {
     const stop = new AbortController();
     log.faults.push(...Array.from({ length: 50 }, () => 'lost' as const));
