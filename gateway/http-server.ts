@@ -64,7 +64,8 @@ export async function listen(app: FastifyInstance, { host, port, provenance }: C
 }
 
 async function authenticate(authenticator: Authenticator, request: FastifyRequest, reply: FastifyReply): Promise<void> {
-  const path = pathOf(request);
+  // The matched route counts, not the path as it was written: the router decodes it. Where nothing matched, the path does.
+  const path = request.routeOptions.url ?? pathOf(request);
   if ((path !== '/v2' && !path.startsWith('/v2/')) || path === realtimePath || request.method === 'OPTIONS') return;
   if (hasKeyInUrl(request.url)) return void (await sendError(reply, 'bad_request', keyInUrlMessage));
   const apiKey = bearerOf(request.headers.authorization);

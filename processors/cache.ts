@@ -1,13 +1,20 @@
 import { RedisKeys } from '../pipeline/runner/redis-keys.ts';
 import { RedisStateStore } from '../pipeline/runner/redis-state-store.ts';
 import { startRunner } from '../pipeline/runner/runner.ts';
+import type { HeadwaterError } from '../pipeline/runtime/errors.ts';
 import type { Logger } from '../pipeline/runtime/logging.ts';
 import { cacheProcessor, type CacheEffects } from './cache/fold.ts';
 import { cachePatterns, redisCache } from './cache/redis-cache.ts';
 import type { ProcessorFactory } from './processor-factory.ts';
 
-async function wiped(store: RedisStateStore<CacheEffects>, log: Logger): Promise<boolean> {
-  log.warn('cache: the log has begun a new epoch, filling the cache anew');
+/**
+ * A cache is worth nothing without the events that it has missed: it is emptied, and filled from the oldest event there is. A new
+ * epoch begins with a copy of all rows; of a trimmed log, rows that have not changed since are asked of the database.
+ */
+async function filledAnew(reason: HeadwaterError, store: RedisStateStore<CacheEffects>, log: Logger): Promise<boolean> {
+  log.warn(
+    `cache: filling it anew, since ${reason.message}${reason.code === 'offset_expired' ? '; `headwater backfill --all` brings back rows that do not change' : ''}`,
+  );
   await store.wipe(cachePatterns);
   return true;
 }
@@ -22,8 +29,7 @@ export const cache: ProcessorFactory = {
       deadLetters,
       store,
       processor: cacheProcessor(catalog),
-      // Rows of another history are worth nothing, and the new one begins with a copy of them all.
-      mend: async (reason) => reason.code === 'epoch_changed' && (await wiped(store, context.log)),
+      mend: (reason) => filledAnew(reason, store, context.log),
     });
   },
 };

@@ -1,5 +1,9 @@
+/** Names are shorter; comparing a longer text would take long. */
+const longestName = 128;
+
 /** The candidate that is fewest edits away, if it is near enough to be a typing error: two edits, one in a short name. */
 function nearestName(wanted: string, candidates: readonly string[]): string | undefined {
+  if (wanted.length > longestName) return undefined;
   let best: string | undefined;
   let bestDistance = wanted.length < 6 ? 2 : 3;
   for (const candidate of candidates) {

@@ -6,9 +6,13 @@ export function encodeToken(name: string): string {
   );
 }
 
-/** The reverse of `encodeToken`. */
+/** The reverse of `encodeToken`; a token that it cannot have made stays as it is. */
 export function decodeToken(token: string): string {
-  return decodeURIComponent(token);
+  try {
+    return decodeURIComponent(token);
+  } catch {
+    return token;
+  }
 }
 
 /** `<schema>.<table>` with both names encoded: the part of a subject that names a table. */

@@ -80,7 +80,7 @@ async function startReaders(
   closers: (() => Promise<void>)[],
 ): Promise<Gateway | undefined> {
   const wanted = processors.filter((processor) => names.includes(processor.name));
-  for (const processor of wanted) roles.push(await startProcessor(processor, options, closers));
+  for (const processor of wanted) roles.push(processorRole(processor, options, closers));
   if (!names.includes('gateway')) return undefined;
   const gateway = await startGatewayRole(options, closers);
   roles.push(gateway);
@@ -105,14 +105,44 @@ function contextOf(role: string, { config, log, health, metrics, signal }: Roles
   };
 }
 
-async function startProcessor(factory: ProcessorFactory, options: RolesOptions, closers: (() => Promise<void>)[]): Promise<Role> {
-  const context = contextOf(factory.name, options, options.natsUrls.processor);
+/** A processor as a role at once, also while it waits for the log or for Redis: the others do not wait with it. */
+function processorRole(factory: ProcessorFactory, options: RolesOptions, closers: (() => Promise<void>)[]): Role {
+  const stopping = new AbortController();
+  const context = {
+    ...contextOf(factory.name, options, options.natsUrls.processor),
+    signal: AbortSignal.any([options.signal, stopping.signal]),
+  };
+  context.health.report(factory.name, false, 'starting');
+  const starting = startProcessor(factory, context, options.catalog, closers);
+  const done = starting.then(
+    (role) => role.done,
+    (error: unknown) => {
+      if (!context.signal.aborted) throw error;
+    },
+  );
+  done.catch(() => undefined);
+  return {
+    name: factory.name,
+    done,
+    stop: async () => {
+      stopping.abort();
+      await starting.then((role) => role.stop()).catch(() => undefined);
+    },
+  };
+}
+
+async function startProcessor(
+  factory: ProcessorFactory,
+  context: RoleContext,
+  catalog: Catalog,
+  closers: (() => Promise<void>)[],
+): Promise<Role> {
   const { eventLog, connection } = await openLog(context, closers);
   const replicas = Number(context.config.replicas);
   const deadLetters = await untilItWorks('dead letters', () => JetStreamDeadLetters.open(connection, { replicas }), context);
   const redis = await connectRedis(context.config.redisUrl!, context.log, { signal: context.signal });
   closers.push(async () => closeRedis(redis));
-  return factory.start(context, { eventLog, deadLetters, catalog: options.catalog, redis });
+  return factory.start(context, { eventLog, deadLetters, catalog, redis });
 }
 
 async function startGatewayRole(options: RolesOptions, closers: (() => Promise<void>)[]): Promise<Gateway> {
@@ -120,16 +150,18 @@ async function startGatewayRole(options: RolesOptions, closers: (() => Promise<v
   const { config, log, metrics } = context;
   const { catalog } = options;
   const { eventLog } = await openLog(context, closers);
-  const pool = createPool(config.databaseUrl!, 'headwater gateway', log, 5);
-  closers.push(() => pool.end());
+  // Rows that wait for a lock must not keep anybody from being let in.
+  const keyPool = createPool(config.databaseUrl!, 'headwater gateway keys', log, 2);
+  const rowPool = createPool(config.databaseUrl!, 'headwater gateway rows', log, 5);
+  closers.push(async () => void (await Promise.all([keyPool.end(), rowPool.end()])));
   // The gateway works without Redis and says what is missing, so it does not wait for it.
   const redis = openRedis(config.redisUrl!, log);
   closers.push(async () => closeRedis(redis));
   const presence = new RedisPresence({ client: redis, node: randomUUID(), log });
   closers.push(() => presence.close());
   const rows = new RedisRows(redis, catalog);
-  const routes = [rowsRoutes({ catalog, cache: rows, database: databaseRows(pool, catalog, config.subject), metrics, log })];
-  return startGateway(context, { eventLog, catalog, keys: postgresKeys(pool), rows, presence, routes });
+  const routes = [rowsRoutes({ catalog, cache: rows, database: databaseRows(rowPool, catalog, config.subject), metrics, log })];
+  return startGateway(context, { eventLog, catalog, keys: postgresKeys(keyPool), rows, presence, routes });
 }
 
 async function openLog(

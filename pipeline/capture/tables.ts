@@ -65,7 +65,7 @@ function queryTables(measured: boolean): string {
          (SELECT COALESCE(sum(${size}), 0)::float8 FROM tree t JOIN pg_catalog.pg_class m ON m.oid = t.member WHERE t.root = c.oid) AS size,
          GREATEST(c.reltuples, 0)::float8 AS estimate,
          pg_has_role(current_user, c.relowner, 'USAGE') AS owned,
-         EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS has_key,
+         EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate) AS has_key,
          (SELECT bool_and(CASE m.relreplident
              WHEN 'f' THEN true
              WHEN 'i' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = m.oid AND i.indisreplident AND i.indisvalid)

@@ -8,7 +8,7 @@ import type { Offset } from './state-store.ts';
  * @throws HeadwaterError `epoch_changed`, `log_regressed` (refused), `offset_expired`
  */
 export function requireContinuity(processor: string, offset: Offset, bounds: Bounds): void {
-  const rebuild = `\`headwater rebuild ${processor}\` makes its state anew from the log`;
+  const rebuild = 'its state has to be made anew from the log';
   if (offset.epoch !== bounds.epoch)
     throw refused(
       'epoch_changed',

@@ -124,14 +124,26 @@ class Runner<Effects> {
   async #judge(error: unknown, signal: AbortSignal): Promise<boolean> {
     if (signal.aborted && !stopsProcessor(error)) return true;
     if (stopsProcessor(error)) {
-      if (mendable.has(error.code) && (await this.#parts.mend?.(error))) return true;
-      throw error;
+      if (!mendable.has(error.code) || !this.#parts.mend) throw error;
+      return this.#mended(error, this.#parts.mend);
     }
     this.#context.log.warn(
       { error: messageOf(error) },
       `${this.#parts.processor.name}: interrupted, starting again from the stored offset`,
     );
     return false;
+  }
+
+  async #mended(reason: HeadwaterError, mend: (reason: HeadwaterError) => Promise<boolean>): Promise<boolean> {
+    try {
+      if (await mend(reason)) return true;
+    } catch (error) {
+      if (stopsProcessor(error)) throw error;
+      // A store that is away is waited for: the offset is still the one that asks for mending.
+      this.#context.log.warn({ error: messageOf(error) }, `${this.#parts.processor.name}: its state could not be made anew yet`);
+      return false;
+    }
+    throw reason;
   }
 
   #standBy(): void {

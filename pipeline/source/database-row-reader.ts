@@ -19,7 +19,7 @@ export function databaseRows(pool: PgPool, catalog: Catalog, subject: string): D
       const client = await pool.connect();
       let failure: Error | undefined;
       try {
-        for (const setting of stableText) await client.query(setting);
+        for (const setting of [...stableText, `SET statement_timeout = '2s'`]) await client.query(setting);
         return await readOne(client, table, key);
       } catch (error) {
         // A connection that failed in the middle of a COPY is of no more use.

@@ -17,7 +17,7 @@ export interface ReadableTable {
 }
 
 /**
- * A column of the key, the type to which its literals are cast, and the operators of its index with their schemas: by their
+ * A column of the key, the type to which its literals are cast (without a length: a cast would cut a longer value to it), and the operators of its index with their schemas: by their
  * bare names those of an extension would not be found, or others in their place (`citext` would compare as `text`).
  */
 export interface Comparison {
@@ -36,16 +36,17 @@ const queryColumns = `
 
 /** The strategies of a B-tree: 3 equal, 4 at least, 5 greater (PostgreSQL manual, "B-Tree Indexes"). */
 const queryComparisons = `
-  SELECT pg_catalog.format('t.%I', a.attname) AS column, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
+  SELECT pg_catalog.format('t.%I', a.attname) AS column, pg_catalog.format('%I.%I', ts.nspname, ty.typname) AS type,
          pg_catalog.min(op.name) FILTER (WHERE op.strategy = 3) AS equal, pg_catalog.min(op.name) FILTER (WHERE op.strategy = 4) AS "atLeast",
          pg_catalog.min(op.name) FILTER (WHERE op.strategy = 5) AS greater, pg_catalog.bool_and(op.builtin) AS builtin
     FROM pg_catalog.pg_index i CROSS JOIN pg_catalog.generate_series(0, i.indnkeyatts - 1) k
     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k]
+    JOIN pg_catalog.pg_type ty ON ty.oid = a.atttypid JOIN pg_catalog.pg_namespace ts ON ts.oid = ty.typnamespace
     JOIN pg_catalog.pg_opclass c ON c.oid = i.indclass[k]
     JOIN LATERAL (SELECT m.amopstrategy AS strategy, pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) AS name, n.nspname = 'pg_catalog' AS builtin
                     FROM pg_catalog.pg_amop m JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
                    WHERE m.amopfamily = c.opcfamily AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype AND m.amopstrategy IN (3, 4, 5)) op ON true
-   WHERE i.indrelid = $1 AND i.indisprimary GROUP BY k, a.attname, a.atttypid, a.atttypmod ORDER BY k`;
+   WHERE i.indrelid = $1 AND i.indisprimary AND i.indimmediate GROUP BY k, a.attname, ts.nspname, ty.typname ORDER BY k`;
 
 /** Describes a table for reading. Throws `no_such_table` (usage) when there is none of this oid. */
 export async function describeTable(

@@ -16,6 +16,11 @@ describe('gateway, misuse and limits', () => {
   };
   afterEach(() => at.stop());
 
+  it('asks for a key on the route, however its path is written', async () => {
+    at = await memoryHarness({ parts: { routes: [(app) => void app.get('/v2/mine', () => ({}))] } });
+    for (const path of ['/v2/mine', '/%762/mine', '/v%32/mine', '/v2/%6dine']) expect((await fetch(at.gateway.url + path)).status).to.equal(401);
+  });
+
   it('closes with the code that fits, after an error frame', async () => {
     await start();
     at.keys.add('old', { expiresAt: Date.now() - 1 });

@@ -38,19 +38,19 @@ describe('capture: backfill beside the stream', function () {
   const churn = async (client: PgClient, random: Random, truncates: boolean, stop: AbortSignal): Promise<number> => {
     let changes = 0;
     for (; !stop.aborted; changes++) {
-      const id = random.int(1, 4_000);
+      const id = random.int(1, 2_500);
       const statements: readonly (readonly [string, ...unknown[]])[] = [
         ['UPDATE items SET v = $1 WHERE id = $2', `update ${changes}`, id],
         ['UPDATE items SET v = $1 WHERE id BETWEEN $2 AND $2::int + 30', `updates ${changes}`, id],
         [
-          'UPDATE items SET id = 1 + (id + 1700) % 4000 WHERE id = $1 AND NOT EXISTS (SELECT FROM items i WHERE i.id = 1 + (items.id + 1700) % 4000)',
+          'UPDATE items SET id = 1 + (id + 1100) % 2500 WHERE id = $1 AND NOT EXISTS (SELECT FROM items i WHERE i.id = 1 + (items.id + 1100) % 2500)',
           id,
         ],
         ['DELETE FROM items WHERE id = $1', id],
         ['INSERT INTO items VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET v = excluded.v', id, `insert ${changes}`],
       ];
       const [text, ...values] = random.pick(statements);
-      if (truncates && random.chance(0.005)) await client.query('TRUNCATE items');
+      if (truncates && random.chance(0.0008)) await client.query('TRUNCATE items');
       else await client.query(text, values).catch(() => undefined);
     }
     return changes;
@@ -62,11 +62,11 @@ describe('capture: backfill beside the stream', function () {
       const first = await fixture.streaming();
       await first.stop();
       await fixture.query('CREATE TABLE items (id int PRIMARY KEY, v text)');
-      await fixture.query(`INSERT INTO items SELECT i, 'v' || i FROM generate_series(1, 4000) i`);
+      await fixture.query(`INSERT INTO items SELECT i, 'v' || i FROM generate_series(1, 2500) i`);
       const stop = new AbortController();
       const clients = [await fixture.connect(), await fixture.connect(), await fixture.connect()];
       const churning = clients.map((client) => churn(client, random, truncates, stop.signal));
-      await fixture.streaming({ env: { HEADWATER_BACKFILL_CHUNK: '150' } });
+      await fixture.streaming({ env: { HEADWATER_BACKFILL_CHUNK: '100' } });
       await fixture.copied('public.items');
       await askForCopy(fixture, 'public.items');
       await fixture.copied('public.items');
@@ -129,7 +129,7 @@ describe('capture: backfill beside the stream', function () {
       const last = await (await fixture.log().catch(() => undefined))?.last();
       return last && (JSON.parse(Buffer.from(last.data).toString('utf8')) as StoredEvent);
     };
-    const rows = 60_000;
+    const rows = 40_000;
     await fixture.until(
       async () =>
         (await fixture.query('SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1 AND active', [fixture.slot])).length > 0 &&
@@ -153,7 +153,7 @@ describe('capture: backfill beside the stream', function () {
     await fixture.query('CREATE TABLE a (id int PRIMARY KEY, v text)');
     await fixture.query('CREATE TABLE b (id int PRIMARY KEY, v text)');
     for (const table of ['a', 'b'])
-      await fixture.query(`INSERT INTO ${table} SELECT i, repeat(md5(i::text), 10) FROM generate_series(1, 25000) i`);
+      await fixture.query(`INSERT INTO ${table} SELECT i, repeat(md5(i::text), 10) FROM generate_series(1, 15000) i`);
     const env = {
       DATABASE_URL: fixture.databaseUrl,
       NATS_URL: fixture.natsUrls.capture,
@@ -183,7 +183,7 @@ describe('capture: backfill beside the stream', function () {
   it('copies all rows of a table that is rewritten between the snapshot and its copy', async () => {
     await fixture.query('CREATE TABLE a (id int PRIMARY KEY, v text)');
     await fixture.query('CREATE TABLE b (id int PRIMARY KEY, v text)');
-    await fixture.query(`INSERT INTO a SELECT i, repeat(md5(i::text), 10) FROM generate_series(1, 60000) i`);
+    await fixture.query(`INSERT INTO a SELECT i, repeat(md5(i::text), 10) FROM generate_series(1, 30000) i`);
     await fixture.query(`INSERT INTO b SELECT i, 'v' FROM generate_series(1, 100) i`);
     fixture.start();
     await fixture.until(
