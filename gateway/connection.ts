@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { ApiKey } from '../pipeline/keys/key-store.ts';
 import type { Config } from '../pipeline/runtime/config.ts';
 import type { Seq } from '../pipeline/log/event-log.ts';
+import { messageOf } from '../pipeline/runtime/errors.ts';
 import { errorCodes, type CloseReason } from '../schemas/error-codes.ts';
 import type { Authenticator } from './authenticator.ts';
 import { parseClientFrame, type Credential } from './client-frames.ts';
@@ -11,6 +12,7 @@ import { Heartbeat } from './heartbeat.ts';
 import { limitsOf, type KeyConnections } from './limits.ts';
 import type { GatewayMetrics } from './metrics.ts';
 import type { Presence } from './presence.ts';
+import { ReplayTurns } from './replay-turns.ts';
 import { runReplay, type ReplayContext, type ReplayTarget } from './replay.ts';
 import { openSession, phaseOf, step } from './session.ts';
 import type { Input, Output, Refusal, SessionState, SubscriptionRequest } from './session-state.ts';
@@ -63,6 +65,7 @@ export class Connection implements Receiver, Flushed, Visited {
   readonly #since = Date.now();
   readonly #running = new Map<number, Running>();
   readonly #live = new Map<number, LiveSubscription>();
+  readonly #turns = new ReplayTurns(() => this.#takesMore());
   #state: SessionState;
   #inputs: Input[] = [];
   #stepping = false;
@@ -94,6 +97,7 @@ export class Connection implements Receiver, Flushed, Visited {
       text: (text) => this.#onText(text),
       binary: () => this.#onFrameLimited({ type: 'malformed', message: 'frames must be text' }),
       pong: () => this.#heartbeat.heard(),
+      drained: () => this.#turns.check(),
       closed: (code) => this.#onClosed(code),
     });
     this.#leaveWheel = services.wheel.add(this);
@@ -196,12 +200,15 @@ export class Connection implements Receiver, Flushed, Visited {
     this.#inputs.push(input);
     if (this.#stepping) return;
     this.#stepping = true;
-    for (let next = this.#inputs.shift(); next; next = this.#inputs.shift()) {
-      const { state, out } = step(this.#state, next);
-      this.#state = state;
-      for (const output of out) this.#perform(output);
+    try {
+      for (let next = this.#inputs.shift(); next; next = this.#inputs.shift()) {
+        const { state, out } = step(this.#state, next);
+        this.#state = state;
+        for (const output of out) this.#perform(output);
+      }
+    } finally {
+      this.#stepping = false;
     }
-    this.#stepping = false;
   }
 
   #perform(output: Output): void {
@@ -214,7 +221,10 @@ export class Connection implements Receiver, Flushed, Visited {
       case 'sendRows':
         return this.#push(snapshotFrame(output.sub, output.asOf, output.items, output.more));
       case 'authenticate':
-        return void this.#authenticate(output.credential);
+        return void this.#authenticate(output.credential).catch((error: unknown) => {
+          this.#services.replay.log.error({ error: messageOf(error) }, 'an authentication failed');
+          this.end('internal', 'the key could not be judged; try again');
+        });
       case 'begin':
         return this.#begin(output.ref, output.request);
       case 'join':
@@ -270,15 +280,14 @@ export class Connection implements Receiver, Flushed, Visited {
       replayed: (events, through) => this.#dispatch({ type: 'replayed', ref, events, through }),
       caughtUp: (seq) => this.#dispatch({ type: 'caughtUp', ref, seq }),
       failed: (fault) => this.#dispatch({ type: 'failed', ref, fault }),
-      drained: () => this.#drained(),
+      drained: (patienceMs) => this.#turns.take(running, running.abort.signal, patienceMs),
     };
     void runReplay(request, target, this.#services.replay, running.abort.signal);
   }
 
-  #drained(): Promise<void> {
+  #takesMore(): boolean {
     this.flush();
-    if (!this.#socket.open || this.#socket.unsentBytes <= replayHighWater) return Promise.resolve();
-    return new Promise((resolve) => this.#socket.onceDrained(resolve));
+    return !this.#socket.open || this.#socket.unsentBytes <= replayHighWater;
   }
 
   #join(ref: number): void {

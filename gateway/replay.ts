@@ -22,8 +22,11 @@ export interface ReplayTarget {
   /** Everything up to `seq` has been sent: from the next event on it is live. */
   caughtUp(seq: Seq): void;
   failed(fault: Fault): void;
-  /** Resolves when the socket can take more, at once or after however long that takes. */
-  drained(): Promise<void>;
+  /**
+   * Resolves with true when the socket can take more and it is this subscription's turn; what it sends right then is
+   * within its share. With false when the patience ends first, or the signal fires. Without patience it waits however long it takes.
+   */
+  drained(patienceMs?: number): Promise<boolean>;
 }
 
 /** What replays share. */
@@ -107,9 +110,12 @@ class Replay {
     const lease = recent ? undefined : takeReader(readers);
     try {
       this.#target.positioned(position, this.#selection, asOf);
-      if (asOf !== undefined) await this.#sendRows(asOf);
-      else if (position.start <= tail.position) this.#context.metrics.replays.inc({ source: recent ? 'memory' : 'log' });
-      if (lease) await this.#fromLog(lease);
+      if (asOf !== undefined) {
+        // How long the socket takes for the rows is not known: a place in the pool is not kept over that.
+        lease?.release();
+        await this.#sendRows(asOf);
+      } else if (position.start <= tail.position) this.#context.metrics.replays.inc({ source: recent ? 'memory' : 'log' });
+      if (lease && asOf === undefined) await this.#fromLog(lease);
     } finally {
       lease?.release();
     }
@@ -155,11 +161,10 @@ class Replay {
     try {
       for await (const events of eventLog.read(this.#next, { signal, highWaterBytes: readerBytes })) {
         for (let begin = 0; begin < events.length;) {
-          begin = this.#sendSlice(events, begin);
-          const since = performance.now();
-          await this.#target.drained();
+          const mayGoOn = await this.#target.drained(patienceMs);
           signal.throwIfAborted();
-          if (performance.now() - since > patienceMs) return;
+          if (!mayGoOn) return;
+          begin = this.#sendSlice(events, begin);
         }
         if (tail.window.covers(this.#next)) return;
       }
@@ -226,10 +231,10 @@ class Replay {
             page.push(row);
             size += row.event.length;
             if (size < sliceBytes) continue;
-            this.#target.page(page, true);
-            [page, size] = [[], 0];
             await this.#target.drained();
             this.#signal.throwIfAborted();
+            this.#target.page(page, true);
+            [page, size] = [[], 0];
           }
         }
       }
@@ -241,6 +246,8 @@ class Replay {
         message: 'the cache failed in the middle of the snapshot: what was sent of it is not whole',
       });
     }
+    await this.#target.drained();
+    this.#signal.throwIfAborted();
     this.#target.page(page, false);
   }
 }

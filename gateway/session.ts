@@ -167,7 +167,8 @@ function onAdmitted(state: SessionState, input: Extract<Input, { type: 'admitted
     out: [{ type: 'send', frame: connected }],
   };
   for (const subscription of state.subscriptions.values()) {
-    const othersAlerts = ownerOnly(principal, subscription.channel) && before?.owner !== principal.owner;
+    const bound = before !== undefined && ownerOnly(before, subscription.channel) && before.owner === principal.owner;
+    const othersAlerts = ownerOnly(principal, subscription.channel) && !bound;
     if (mayRead(principal, subscription.channel) && !othersAlerts) continue;
     next = then(next, (s) =>
       drop(s, subscription, [{ type: 'send', frame: { type: 'unsubscribed', sub: subscription.sub, reason: 'forbidden' } }]),

@@ -11,6 +11,8 @@ export interface SocketEvents {
   text(text: string): void;
   binary(): void;
   pong(): void;
+  /** Nothing is unsent any more, after there was too much. */
+  drained(): void;
   /** Once, and nothing after it. */
   closed(code: number): void;
 }
@@ -25,8 +27,6 @@ export interface GatewaySocket {
   readonly open: boolean;
   listen(events: SocketEvents): void;
   write(frames: Buffer): void;
-  /** Calls back once, when nothing is unsent any more or the socket is gone. */
-  onceDrained(done: () => void): void;
   /** Begins the closing handshake, behind everything that was written. */
   close(code: number, reason: string): void;
   terminate(): void;
@@ -61,29 +61,18 @@ function wrap(webSocket: WebSocket, stream: Duplex): GatewaySocket {
     get open() {
       return webSocket.readyState === WebSocket.OPEN && stream.writable;
     },
-    listen: (events) => listen(webSocket, events),
+    listen: (events) => listen(webSocket, stream, events),
     write: (frames) => void stream.write(frames),
-    onceDrained: (done) => onceDrained(stream, done),
     close: (code, reason) => webSocket.close(code, reason.slice(0, 120)),
     terminate: () => webSocket.terminate(),
   };
 }
 
-function listen(webSocket: WebSocket, events: SocketEvents): void {
+function listen(webSocket: WebSocket, stream: Duplex, events: SocketEvents): void {
   webSocket.on('message', (data: Buffer, isBinary: boolean) => (isBinary ? events.binary() : events.text(data.toString('utf8'))));
   webSocket.on('pong', () => events.pong());
+  stream.on('drain', () => events.drained());
   // The library answers a breach of the protocol (1002, 1007, 1009) by closing; `close` follows.
   webSocket.on('error', () => undefined);
   webSocket.on('close', (code) => events.closed(code));
-}
-
-function onceDrained(stream: Duplex, done: () => void): void {
-  if (stream.writableLength === 0 || stream.destroyed) return queueMicrotask(done);
-  const settle = (): void => {
-    stream.off('drain', settle);
-    stream.off('close', settle);
-    done();
-  };
-  stream.on('drain', settle);
-  stream.on('close', settle);
 }

@@ -77,8 +77,8 @@ export class RedisRows implements RowSource {
   }
 
   /**
-   * Redis gives every key that is there all the while at least once. Rejects when the cache is emptied or begun anew
-   * meanwhile: what is missing then cannot be known.
+   * Redis gives every key that is there all the while at least once. Rejects with `rows_interrupted` when the cache is
+   * emptied or begun anew meanwhile, or stops holding the table: what is missing then cannot be known.
    */
   async *rows(table: string, { signal }: { readonly signal?: AbortSignal } = {}): AsyncGenerator<readonly CachedRow[], void, undefined> {
     const { prefix } = this.#keys;
@@ -90,17 +90,15 @@ export class RedisRows implements RowSource {
       cursor = next;
       for (let done = 0; done < keys.length || cursor === '0';) {
         const page = await this.#page(table, keys.slice(done, done + pageRows));
-        if (!begun || page.epoch !== begun.epoch || page.seq < begun.seq)
-          throw new HeadwaterError('rows_interrupted', `the cache was emptied or begun anew while ${table} was read`, {
-            reaction: 'retry',
-            hint: 'read it again from the beginning',
-          });
+        if (!continues(begun, page)) throw interrupted(table);
         if (page.rows.length > 0) yield page.rows;
         done += page.keys;
         if (done >= keys.length) break;
         signal?.throwIfAborted();
       }
     } while (cursor !== '0');
+    // In this order: a cache that is emptied after the first answer has no position in the second.
+    if (!(await this.holds(table)) || !continues(begun, await this.position())) throw interrupted(table);
   }
 
   async #page(table: string, keys: readonly string[]): Promise<{ seq: Seq; epoch: string; keys: number; rows: readonly CachedRow[] }> {
@@ -117,6 +115,20 @@ export class RedisRows implements RowSource {
   get #offset(): string {
     return this.#keys.offset('cache');
   }
+}
+
+type Offset = Pick<RowsPosition, 'seq' | 'epoch'>;
+
+/** Is it the cache that it was, though further perhaps? */
+function continues(begun: Offset | undefined, now: Offset | undefined): boolean {
+  return begun !== undefined && now !== undefined && now.epoch === begun.epoch && now.seq >= begun.seq;
+}
+
+function interrupted(table: string): HeadwaterError {
+  return new HeadwaterError('rows_interrupted', `the cache was emptied, begun anew or stopped holding ${table} while it was read`, {
+    reaction: 'retry',
+    hint: 'read it again from the beginning',
+  });
 }
 
 function pairs(flat: readonly (Buffer | null)[]): readonly CachedRow[] {

@@ -18,7 +18,8 @@ describe('gateway, misuse and limits', () => {
 
   it('asks for a key on the route, however its path is written', async () => {
     at = await memoryHarness({ parts: { routes: [(app) => void app.get('/v2/mine', () => ({}))] } });
-    for (const path of ['/v2/mine', '/%762/mine', '/v%32/mine', '/v2/%6dine']) expect((await fetch(at.gateway.url + path)).status).to.equal(401);
+    for (const path of ['/v2/mine', '/%762/mine', '/v%32/mine', '/v2/%6dine'])
+      expect((await fetch(at.gateway.url + path)).status).to.equal(401);
   });
 
   it('closes with the code that fits, after an error frame', async () => {
@@ -197,6 +198,30 @@ describe('gateway, misuse and limits', () => {
     const late = await TestClient.open(at.gateway, null);
     late.send({ type: 'connect', auth: { apiKey: 'secret' } });
     expect(await late.closed).to.equal(4401);
+  });
+
+  it('closes with internal when a key cannot be judged, instead of never answering', async () => {
+    await start();
+    at.keys.add('odd');
+    const find = at.keys.find.bind(at.keys);
+    // A fault in the middle of a step, and one before it.
+    for (const member of ['scopes', 'limits']) {
+      at.keys.find = async (hash) => {
+        const key = await find(hash);
+        return (
+          key && {
+            ...key,
+            get [member](): never {
+              throw new Error('a defect');
+            },
+          }
+        );
+      };
+      const client = await TestClient.open(at.gateway, null);
+      client.send({ type: 'connect', id: 1, auth: { apiKey: 'odd' } });
+      expect(await client.next('error')).to.include({ code: 'internal' });
+      expect(await client.closed, member).to.equal(1011);
+    }
   });
 
   it('shows a key only its owner’s alerts', async () => {

@@ -170,6 +170,15 @@ describe('session', () => {
     expect(names(refused.last)).to.deep.equal(['error:unauthorized']);
     expect(refused.state).to.deep.equal(before.state);
     expect(names(run(...live, admitted({ ...ann, owner: 'eve' })).last)).to.deep.equal([]);
+    const alerts = (first: typeof ann, then: typeof ann): string[] =>
+      names(run(connect, admitted(first), subscribe('a', { channel: 'alerts' }), auth, admitted(then)).last);
+    const admin = { ...ann, scopes: ['admin', 'read'] };
+    const own = { ...ann, scopes: ['alerts'] };
+    const ended = ['connected', 'leave', 'unsubscribed'];
+    expect(alerts(admin, own), 'its filter was never bound to the owner').to.deep.equal(ended);
+    expect(alerts(own, { ...own, owner: 'eve' })).to.deep.equal(ended);
+    expect(alerts(own, { ...own, keyId: 'k2' })).to.deep.equal(['connected']);
+    expect(alerts(own, admin)).to.deep.equal(['connected']);
   });
 
   it('14: time runs out', () => {

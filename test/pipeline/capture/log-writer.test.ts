@@ -132,11 +132,11 @@ describe('log writer', () => {
     const fault = fc.constantFrom<Fault>('none', 'lost', 'unanswered', 'late');
     await fc.assert(
       fc.asyncProperty(fc.array(fault, { maxLength: 8 }), async (faults) => {
-        const log = new UnreliableLog();
-        log.faults.push(...faults);
-        const writer = writerOn(log);
+        const unreliable = new UnreliableLog();
+        unreliable.faults.push(...faults);
+        const writer = writerOn(unreliable);
         await writer.writeAll(batches);
-        expect(await idsIn(log)).to.deep.equal(ids(batches.flat()));
+        expect(await idsIn(unreliable)).to.deep.equal(ids(batches.flat()));
         expect(writer.end).to.deep.equal({ seq: 9, position: { lsn: 3n, index: 7 } });
       }),
       { numRuns: 30 },

@@ -179,7 +179,7 @@ describe('capture: where it begins', function () {
       fixture.nats.publish('ev._mark.foreign', JSON.stringify({ v: 1, id: `${id.slice(0, 16)}.${index}`, type: 'mark' }));
     };
     await foreign('90000000');
-    await fixture.until(() => capture.said('which this process has not written'), 'the log to have moved');
+    await fixture.until(() => capture.said('that this process has not written'), 'the log to have moved');
     await foreign('90000001');
     expect((await refusalOf(capture)).code).to.equal('another_writer');
   });

@@ -172,6 +172,24 @@ describe('cache in Redis', () => {
     );
   });
 
+  it('tells a reader when the table stopped being held under it, in the end at the latest', async () => {
+    await fold(Array.from({ length: 1_200 }, (_, i) => rowEvent(i + 1, 'insert', { key: { id: i }, after: { id: i } })));
+    const data = { phase: 'begin', table: 'public.prices', large: true };
+    const mark = { subject: 'ev._mark.backfill', data: Buffer.from(JSON.stringify({ mark: 'backfill', data })) };
+    let failure: unknown;
+    let given = 0;
+    try {
+      for await (const page of rows.rows('public.prices')) {
+        if (given === 0) await fold([mark], [1], 1_200);
+        given += page.length;
+      }
+    } catch (error) {
+      failure = error;
+    }
+    expect(await rows.holds('public.prices')).to.equal(false);
+    expect(failure, `${given} rows looked like all`).to.have.property('code', 'rows_interrupted');
+  });
+
   it('has no position while it is empty, and says where it began', async () => {
     expect(await rows.position()).to.equal(undefined);
     const log = new FaultyLog();
@@ -231,7 +249,10 @@ describe('cache in Redis', () => {
         expect(await rows.row(`public.${big}`, key), key).to.deep.equal({ asOf: 8, known: 'nothing' });
         expect((await rows.row('public.prices', key)).known, key).to.equal('row');
       }
-      expect([...(await scan(`public.${big}`))]).to.deep.equal([]);
+      await scan(`public.${big}`).then(
+        () => expect.fail('no rows looked like all of them'),
+        (error: { code?: string }) => expect(error.code).to.equal('rows_interrupted'),
+      );
       expect([...(await scan('public.prices')).values()]).to.have.members([2, 8]);
       // The next commits remove what was there before.
       await fold(
