@@ -6,6 +6,11 @@ import type { ChangeTracker } from './change-tracker.ts';
 import type { LogWriter, PositionedEvent } from './log-writer.ts';
 
 const highWaterBytes = 4 * 1024 ** 2;
+/**
+ * Events of a batch between transactions: never as many as a full batch of the stream has, so that a late one of a predecessor's
+ * cannot take the place of one.
+ */
+const maxBetween = maxEvents - 1;
 /** Batches that are sent at once. */
 const maxAtOnce = 3;
 /** Only behind batches of so many events: that another writer should put in just as many is then next to impossible. */
@@ -132,7 +137,7 @@ export class CaptureLog {
     for (let n = 0; n < subjects.length;) {
       const events: PositionedEvent[] = [];
       this.#encoder.begin(formatIdLsn(lsn), undefined, nowMicros());
-      for (let bytes = 0; n < subjects.length && events.length < maxEvents && bytes < maxBytes; n++) {
+      for (let bytes = 0; n < subjects.length && events.length < maxBetween && bytes < maxBytes; n++) {
         encode(this.#encoder, next, n);
         const data = this.#encoder.end(false);
         bytes += data.length;

@@ -14,6 +14,9 @@ import { createSlot, findStart, notePendingCopies, requireRoom, type NewSlot, ty
 import { inSnapshot, Streaming, type FirstCopy } from './streaming.ts';
 import { selectTables, type CapturedTable } from './tables.ts';
 
+/** The server gives a turn back with its connection: it has to notice soon that a host has vanished without a word. */
+const soonGone = ['SET tcp_keepalives_idle = 10', 'SET tcp_keepalives_interval = 5', 'SET tcp_keepalives_count = 3'];
+
 export interface SessionOptions {
   readonly context: RoleContext;
   readonly catalog: Catalog;
@@ -69,7 +72,7 @@ async function prepareAndStream(options: SessionOptions, control: PgClient, sign
   const { context, catalog } = options;
   const { config, log } = context;
   // A commit of ours must not wait for standbys: the clock goes on without them.
-  for (const setting of [...stableText, 'SET synchronous_commit = local']) await control.query(setting);
+  for (const setting of [...stableText, 'SET synchronous_commit = local', ...soonGone]) await control.query(setting);
   await takeTurn(control, config.slot);
   await requireFitDatabase(control, config, options.streamedBefore());
   const { tables, leftOut } = await selectTables(control, catalog);
