@@ -96,6 +96,8 @@ export class LogWriter {
       await pause(attempt === 0 ? 0 : backoffMs(attempt), this.#signal);
       rest = await this.#unstored(rest);
     }
+    // Everything had been stored after all: that, too, ends the trouble.
+    this.#recovered();
   }
 
   async #send(batches: readonly (readonly PositionedEvent[])[], atomic: boolean): Promise<void> {

@@ -69,6 +69,8 @@ export class Streaming {
 
   #captureLog(signal: AbortSignal): CaptureLog {
     const { context, eventLog, metrics } = this.#options;
+    // A session before this one may have ended in trouble.
+    context.health.report('log', true, 'takes events');
     const writer = new LogWriter(eventLog, this.#start.end, context.log, signal, (trouble) =>
       context.health.report('log', trouble === undefined, trouble ?? 'takes events'),
     );

@@ -151,6 +151,17 @@ describe('log writer', () => {
     expect(error).to.be.instanceOf(HeadwaterError).and.to.include({ code: 'log_torn', reaction: 'refused' });
   });
 
+  for (const fault of ['lost', 'unanswered'] as const) {
+    it(`says what keeps it from writing, and that this is over, when the answer was: ${fault}`, async () => {
+      log.faults.push(fault);
+      log.unansweredQuestions = 3;
+      const said: (string | undefined)[] = [];
+      await new LogWriter(log, origin, silentLogger(), running, (trouble) => said.push(trouble)).write(three, true);
+      expect(said.slice(0, -1)).to.include('no answer');
+      expect(said.at(-1)).to.equal(undefined);
+    });
+  }
+
   it('gives up when it is told to stop, between attempts', async () => {
     const stop = new AbortController();
     log.faults.push(...Array.from({ length: 50 }, () => 'lost' as const));
