@@ -1,6 +1,7 @@
 import { EventEncoder } from '../source/event-encoder.ts';
 import { backfillIndex, formatIdLsn, nowMicros, type Lsn, type Position } from '../source/position.ts';
 import type { SourceEvent } from '../source/source.ts';
+import type { Seq } from '../log/event-log.ts';
 import { BatchQueue, maxBytes, maxEvents, type Batch } from './batch-queue.ts';
 import type { ChangeTracker } from './change-tracker.ts';
 import type { LogWriter, PositionedEvent } from './log-writer.ts';
@@ -11,10 +12,6 @@ const highWaterBytes = 4 * 1024 ** 2;
  * cannot take the place of one.
  */
 const maxBetween = maxEvents - 1;
-/** Batches that are sent at once. */
-const maxAtOnce = 3;
-/** Only behind batches of so many events: that another writer should put in just as many is then next to impossible. */
-const largeBatch = 200;
 
 /** Work that waits for its place between two transactions. */
 interface Interlude {
@@ -24,9 +21,13 @@ interface Interlude {
   readonly cancel: (reason: Error) => void;
 }
 
-/** What is told after each answer of the log. */
+interface Flight {
+  readonly batch: Batch;
+  readonly landed: Promise<void>;
+}
+
+/** What is told of each batch when it is durable. */
 export interface Progress {
-  readonly batches: number;
   readonly events: number;
   readonly bytes: number;
   readonly seconds: number;
@@ -45,13 +46,22 @@ export class CaptureLog {
   readonly #encoder: EventEncoder;
   #wake: (() => void) | undefined;
   #drained: (() => void) | undefined;
+  /** Something has happened since it was last looked whether there is anything to do. */
+  #stirred = false;
   #stopped = false;
+  #failure: { readonly reason: unknown } | undefined;
+  /** Sent, and not known to be durable. */
+  #onTheWay: readonly Flight[] = [];
+  /** The sequence that the log ends with once all of that has landed. */
+  #sent: Seq;
+  /** What was sent last ends a transaction. */
   #between: boolean;
   #whole: Lsn;
 
   /** @param between the log is known to end between two transactions; otherwise nothing may come in before the next one has ended */
   constructor(writer: LogWriter, tracker: ChangeTracker, eventLimit: number, between: boolean, onBatch: (progress: Progress) => void) {
     this.#writer = writer;
+    this.#sent = writer.end.seq;
     this.#between = between;
     this.#tracker = tracker;
     this.#onBatch = onBatch;
@@ -102,21 +112,22 @@ export class CaptureLog {
     });
   }
 
-  /** Writes until the signal fires, and ends after the batch that is on its way; rejects when the log cannot be written on. */
+  /** Writes until the signal fires, and ends after what is on its way; rejects when the log cannot be written on. */
   async run(signal: AbortSignal): Promise<void> {
     const stop = (): void => this.#stop();
     signal.addEventListener('abort', stop, { once: true });
     if (signal.aborted) stop();
     try {
       while (!this.#stopped) {
-        if (this.#between && (await this.#interlude())) continue;
-        const batches = this.#take();
-        if (batches.length > 0) await this.#write(batches);
-        else await new Promise<void>((resolve) => (this.#wake = resolve));
+        if (this.#failure) throw this.#failure.reason;
+        this.#stirred = false;
+        if ((await this.#interlude()) || this.#sendNext() || this.#stirred) continue;
+        await new Promise<void>((resolve) => (this.#wake = resolve));
       }
     } finally {
       signal.removeEventListener('abort', stop);
       this.#stop();
+      await this.#allLanded();
     }
   }
 
@@ -124,7 +135,7 @@ export class CaptureLog {
     this.#stopped = true;
     for (const interlude of this.#interludes.splice(0)) interlude.cancel(stopped());
     this.#wakeUp();
-    this.#drained?.();
+    this.#letIn();
   }
 
   /**
@@ -143,57 +154,67 @@ export class CaptureLog {
         bytes += data.length;
         events.push({ subject: subjects[n]!, data, lsn, index: next++ });
       }
-      await this.#publish([events], true);
+      await this.#publish(events, true);
     }
   }
 
+  /** Does the next thing that is due between two transactions. What is on its way lands first, and nothing is sent meanwhile. */
   async #interlude(): Promise<boolean> {
-    const n = this.#interludes.findIndex((interlude) => interlude.due(this.#writer.end.position.lsn));
-    if (n < 0) return false;
-    const [interlude] = this.#interludes.splice(n, 1);
-    await interlude!.run();
+    const due = (): number => (this.#between ? this.#interludes.findIndex((each) => each.due(this.#writer.end.position.lsn)) : -1);
+    if (due() < 0) return false;
+    await this.#allLanded();
+    // What had waited for an empty queue may have to wait again.
+    const n = this.#failure || this.#stopped ? -1 : due();
+    if (n >= 0) await this.#interludes.splice(n, 1)[0]!.run();
     return true;
   }
 
-  /** The next batch, with those behind it while they are large: one is then written while the next is on its way. */
-  #take(): readonly Batch[] {
-    const batches: Batch[] = [];
-    while (batches.length < maxAtOnce && (batches.length === 0 || batches.at(-1)!.events.length >= largeBatch)) {
-      const batch = this.#queue.next();
-      if (!batch) break;
-      batches.push(batch);
-    }
-    return batches;
-  }
-
-  async #write(batches: readonly Batch[]): Promise<void> {
-    let seq = this.#writer.end.seq + 1;
-    await this.#publish(
-      batches.map((batch) => batch.events),
-      batches.length > 1 || batches[0]!.atomic,
+  /** Sends the next batch, if there is one that may follow what is on its way. */
+  #sendNext(): boolean {
+    const events = this.#onTheWay.reduce((sum, flight) => sum + flight.batch.events.length, 0);
+    const batch = this.#queue.next({ batches: this.#onTheWay.length, events, last: this.#onTheWay.at(-1)?.batch });
+    if (!batch) return false;
+    this.#between = batch.events.at(-1)!.last;
+    if (this.#queue.bytes < highWaterBytes / 2) this.#letIn();
+    const first = this.#sent + 1;
+    const landed = this.#publish(batch.events, batch.atomic).then(
+      () => this.#landed(batch.events, first),
+      (reason: unknown) => (this.#failure ??= { reason }),
     );
-    for (const { events } of batches) {
-      const last = events.at(-1)!;
-      this.#between = last.last;
-      this.#whole = last.last ? last.lsn : wholeBefore(events, this.#whole);
-      this.#tracker.logged(events, seq);
-      seq += events.length;
-    }
-    if (this.#queue.bytes < highWaterBytes / 2) {
-      this.#drained?.();
-      this.#drained = undefined;
-    }
+    const flight: Flight = { batch, landed: landed.then(() => this.#arrived(flight)) };
+    this.#onTheWay = [...this.#onTheWay, flight];
+    return true;
   }
 
-  async #publish(batches: readonly (readonly PositionedEvent[])[], atomic: boolean): Promise<void> {
+  #landed(events: readonly SourceEvent[], first: Seq): void {
+    this.#whole = events.findLast((event) => event.last)?.lsn ?? this.#whole;
+    this.#tracker.logged(events, first);
+  }
+
+  #arrived(flight: Flight): void {
+    this.#onTheWay = this.#onTheWay.filter((other) => other !== flight);
+    this.#wakeUp();
+  }
+
+  async #publish(events: readonly PositionedEvent[], atomic: boolean): Promise<void> {
     const begun = performance.now();
-    await (atomic ? this.#writer.writeAll(batches) : this.#writer.write(batches[0]!, false));
-    const events = batches.reduce((sum, batch) => sum + batch.length, 0);
-    const bytes = batches.reduce((sum, batch) => batch.reduce((inner, event) => inner + event.data.length, sum), 0);
-    this.#onBatch({ batches: batches.length, events, bytes, seconds: (performance.now() - begun) / 1_000 });
+    this.#sent += events.length;
+    await this.#writer.write(events, atomic);
+    const bytes = events.reduce((sum, event) => sum + event.data.length, 0);
+    this.#onBatch({ events: events.length, bytes, seconds: (performance.now() - begun) / 1_000 });
+  }
+
+  #letIn(): void {
+    this.#drained?.();
+    this.#drained = undefined;
+  }
+
+  async #allLanded(): Promise<void> {
+    await Promise.all(this.#onTheWay.map(({ landed }) => landed));
   }
 
   #wakeUp(): void {
+    this.#stirred = true;
     this.#wake?.();
     this.#wake = undefined;
   }
@@ -201,11 +222,6 @@ export class CaptureLog {
 
 function stopped(): Error {
   return new Error('capture is stopping');
-}
-
-/** The LSN of the last whole transaction in a batch that ends within one. */
-function wholeBefore(events: readonly SourceEvent[], before: Lsn): Lsn {
-  return events.findLast((event) => event.last)?.lsn ?? before;
 }
 
 /** The position right before the first event that a stream from `consistentPoint` can have. */

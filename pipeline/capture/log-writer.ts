@@ -38,6 +38,15 @@ export function endsTransaction(event: LogEvent): boolean {
   return tx === undefined || tx.last === true;
 }
 
+/** Events on their way to the log. */
+interface Flight {
+  readonly events: readonly PositionedEvent[];
+  readonly atomic: boolean;
+  readonly landed: () => void;
+  readonly lost: (reason: unknown) => void;
+  answer: Promise<Seq>;
+}
+
 /**
  * Writes to the end of the log, and knows where that is. Every publish names the sequence it follows, so nothing can be
  * written twice or beside another writer. When an answer does not come, the log's own last event says how much was stored.
@@ -47,6 +56,16 @@ export class LogWriter {
   readonly #logger: Logger;
   readonly #signal: AbortSignal;
   readonly #onTrouble: (trouble: string | undefined) => void;
+  /** In the order of the log; what is in front is not known to be durable yet. */
+  #flights: Flight[] = [];
+  /** The sequence that the log ends with once all of them have landed. */
+  #sent: Seq;
+  #landing = false;
+  /** Nothing is sent: it is being found out what of the flights has been stored. */
+  #grounded = false;
+  /** Times in a row that something had to be sent again. */
+  #attempt = 0;
+  #failure: { readonly reason: unknown } | undefined;
   #end: LogEnd;
   #saidAt = -Infinity;
 
@@ -60,62 +79,80 @@ export class LogWriter {
   ) {
     this.#log = log;
     this.#end = end;
+    this.#sent = end.seq;
     this.#logger = logger;
     this.#signal = signal;
     this.#onTrouble = onTrouble;
   }
 
+  /** The end as far as it is known to be durable. */
   get end(): LogEnd {
     return this.#end;
   }
 
-  /** Returns when all events are durable, for as long as it takes. Throws `LogMoved`, or `log_regressed` (refused). */
-  write(events: readonly PositionedEvent[], atomic: boolean): Promise<void> {
-    return this.#write([events], atomic);
-  }
-
   /**
-   * The same for several atomic batches, sent at once: each names the sequence that the one before it will end with, so the server
-   * goes from one to the next without waiting for us.
+   * Sends events, as one atomic batch or each by itself, at once: behind those that are still on their way, each of which names
+   * the sequence that the one before it will end with. Resolves when they are durable, in the order of the calls, for as long as it
+   * takes. Rejects with `LogMoved`, `log_regressed`, `log_torn` (refused) or the signal's reason; nothing is written after that.
    */
-  writeAll(batches: readonly (readonly PositionedEvent[])[]): Promise<void> {
-    return this.#write(batches, true);
+  write(events: readonly PositionedEvent[], atomic: boolean): Promise<void> {
+    return new Promise((landed, lost) => {
+      if (this.#failure) return lost(this.#failure.reason);
+      const flight: Flight = { events, atomic, landed, lost, answer: Promise.resolve(0) };
+      this.#flights.push(flight);
+      if (!this.#grounded) this.#send(flight);
+      if (!this.#landing) void this.#land();
+    });
   }
 
-  async #write(batches: readonly (readonly PositionedEvent[])[], atomic: boolean): Promise<void> {
-    let rest = batches;
-    for (let attempt = 0; rest.length > 0; attempt++) {
-      this.#signal.throwIfAborted();
-      try {
-        await this.#send(rest, atomic);
-        if (attempt > 0) this.#recovered();
-        return;
-      } catch (error) {
-        this.#trouble(error, attempt > 0);
+  #send(flight: Flight): void {
+    const { events, atomic } = flight;
+    flight.answer = atomic ? this.#log.append(events, this.#sent) : this.#log.appendEach(events, this.#sent);
+    // Looked at when its turn comes.
+    flight.answer.catch(() => undefined);
+    this.#sent += events.length;
+  }
+
+  /** Takes the answers in order until nothing is on its way. */
+  async #land(): Promise<void> {
+    this.#landing = true;
+    try {
+      for (let flight = this.#flights[0]; flight; flight = this.#flights[0]) {
+        const failed = await flight.answer.then(
+          () => undefined,
+          (error: unknown) => ({ error }),
+        );
+        if (failed) await this.#sendAgain(failed.error);
+        else this.#advance(flight.events.length);
       }
-      await pause(attempt === 0 ? 0 : backoffMs(attempt), this.#signal);
-      rest = await this.#unstored(rest);
+    } catch (reason) {
+      this.#failure = { reason };
+      for (const { lost } of this.#flights.splice(0)) lost(reason);
+    } finally {
+      this.#landing = false;
     }
-    // Everything had been stored after all: that, too, ends the trouble.
-    this.#recovered();
   }
 
-  async #send(batches: readonly (readonly PositionedEvent[])[], atomic: boolean): Promise<void> {
-    let seq = this.#end.seq;
-    const answers = await Promise.allSettled(
-      batches.map((events) => {
-        const answer = atomic ? this.#log.append(events, seq) : this.#log.appendEach(events, seq);
-        seq += events.length;
-        return answer;
-      }),
-    );
-    for (const answer of answers) if (answer.status === 'rejected') throw answer.reason;
-    this.#advance(seq, batches.at(-1)!.at(-1)!);
+  /** Finds out what of the flights is stored, and sends the rest once more. */
+  async #sendAgain(reason: unknown): Promise<void> {
+    this.#grounded = true;
+    // Whatever is still on its way could be stored after we have asked.
+    await Promise.allSettled(this.#flights.map(({ answer }) => answer));
+    this.#signal.throwIfAborted();
+    const attempt = this.#attempt++;
+    this.#trouble(reason, attempt > 0);
+    await pause(attempt === 0 ? 0 : backoffMs(attempt), this.#signal);
+    await this.#landStored();
+    this.#signal.throwIfAborted();
+    this.#sent = this.#end.seq;
+    for (const flight of this.#flights) this.#send(flight);
+    this.#grounded = false;
   }
 
-  /** What of the batches the log does not hold yet; the end moves on over what it holds. */
-  async #unstored(batches: readonly (readonly PositionedEvent[])[]): Promise<readonly (readonly PositionedEvent[])[]> {
+  /** The end moves on over those of the flights' events that the log holds. */
+  async #landStored(): Promise<void> {
     const begun = this.#end.seq;
+    const events = this.#flights.flatMap((flight) => flight.events);
     const { last } = await this.#ask(() => this.#log.bounds());
     if (last < begun)
       throw refused(
@@ -123,17 +160,13 @@ export class LogWriter {
         `the log ends at sequence ${last}, but ${begun} had been acknowledged`,
         'restore the log, or take a new snapshot: headwater resnapshot',
       );
-    const rest = [...batches];
-    while (rest.length > 0 && this.#end.seq < last) {
-      const events = rest.shift()!;
-      const stored = Math.min(events.length, last - this.#end.seq);
-      if (!(await this.#holds(this.#end.seq + stored, events[stored - 1]!)))
-        throw await this.#moved(last, batches.flat()[last - begun - 1]);
-      this.#advance(this.#end.seq + stored, events[stored - 1]!);
-      if (stored < events.length) rest.unshift(events.slice(stored));
+    while (this.#flights.length > 0 && this.#end.seq < last) {
+      const flight = this.#flights[0]!;
+      const stored = Math.min(flight.events.length, last - this.#end.seq);
+      if (!(await this.#holds(this.#end.seq + stored, flight.events[stored - 1]!))) throw await this.#moved(last, events[last - begun - 1]);
+      this.#advance(stored);
     }
     if (this.#end.seq < last) throw await this.#moved(last, undefined);
-    return rest;
   }
 
   /** Is this the event at this sequence of the log? */
@@ -181,12 +214,23 @@ export class LogWriter {
   }
 
   #recovered(): void {
+    this.#attempt = 0;
     this.#onTrouble(undefined);
     if (this.#saidAt > 0) this.#logger.info('the log takes events again');
     this.#saidAt = -Infinity;
   }
 
-  #advance(seq: Seq, { lsn, index }: Position): void {
-    this.#end = { seq, position: { lsn, index } };
+  /** The first `count` events of the first flight are durable. */
+  #advance(count: number): void {
+    const flight = this.#flights[0]!;
+    const { lsn, index } = flight.events[count - 1]!;
+    this.#end = { seq: this.#end.seq + count, position: { lsn, index } };
+    if (this.#attempt > 0) this.#recovered();
+    if (count < flight.events.length) {
+      this.#flights[0] = { ...flight, events: flight.events.slice(count) };
+      return;
+    }
+    this.#flights.shift();
+    flight.landed();
   }
 }

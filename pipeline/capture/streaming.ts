@@ -74,9 +74,9 @@ export class Streaming {
     const writer = new LogWriter(eventLog, this.#start.end, context.log, signal, (trouble) =>
       context.health.report('log', trouble === undefined, trouble ?? 'takes events'),
     );
-    return new CaptureLog(writer, this.#tracker, this.#eventLimit, this.#start.between, ({ batches, events, bytes, seconds }) => {
+    return new CaptureLog(writer, this.#tracker, this.#eventLimit, this.#start.between, ({ events, bytes, seconds }) => {
       metrics.events.inc(events);
-      metrics.batches.inc(batches);
+      metrics.batches.inc();
       metrics.bytes.inc(bytes);
       metrics.ackSeconds.observe(seconds);
       metrics.head.set(writer.end.seq);

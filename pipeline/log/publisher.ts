@@ -25,6 +25,8 @@ interface PubAck {
 export class Publisher {
   readonly #connection: NatsConnection;
   readonly #link: Link;
+  /** Of publishes of their own: their name, the sequence they will end with, and how many calls are on their way. */
+  readonly #chain = { id: '', end: 0, open: 0 };
 
   constructor(connection: NatsConnection, link: Link) {
     this.#connection = connection;
@@ -42,13 +44,17 @@ export class Publisher {
 
   /**
    * Several events as pipelined publishes: cheaper than a batch for a few. When it throws, a first part of them may be stored.
-   * Each names the one before it: after another writer's event the expected sequences of the later ones could fit again.
+   * Each names the one before it, also over several calls that are on their way at once: after another writer's event the expected
+   * sequences of the later ones could fit again.
    */
   async appendEach(events: readonly NewEvent[], expectedLastSeq: Seq): Promise<Seq> {
-    const chain = shortId();
-    const link = (i: number): string => `${i > 0 ? `\r\nNats-Expected-Last-Msg-Id: ${chain}.${i - 1}` : ''}\r\nNats-Msg-Id: ${chain}.${i}`;
-    const headersOf = (i: number): MsgHdrs => plainHeaders(expectedLastSeq + i, events.length > 1 ? link(i) : '');
+    const chain = this.#chain;
+    const follows = chain.open > 0 && chain.end === expectedLastSeq;
+    const id = follows ? chain.id : shortId();
+    Object.assign(chain, { id, end: expectedLastSeq + events.length, open: chain.open + 1 });
+    const headersOf = (i: number): MsgHdrs => plainHeaders(expectedLastSeq + i, linkHeaders(id, expectedLastSeq + i, follows || i > 0));
     const acks = await Promise.allSettled(events.map((event, i) => this.#request(event, headersOf(i))));
+    chain.open--;
     let seq = expectedLastSeq;
     for (const ack of acks) {
       if (ack.status === 'rejected') throw ack.reason;
@@ -86,6 +92,11 @@ export class Publisher {
 /** Distinct among what is open at one time, which is all that is asked; short, since every event carries it and the server keeps it. */
 function shortId(): string {
   return nuid.next().slice(-6);
+}
+
+/** The name of the publish behind `seq`, and which one it must find in front of it. */
+function linkHeaders(id: string, seq: Seq, follows: boolean): string {
+  return `${follows ? `\r\nNats-Expected-Last-Msg-Id: ${id}.${seq}` : ''}\r\nNats-Msg-Id: ${id}.${seq + 1}`;
 }
 
 /** The `HPUB` messages of a batch's first `count` events (NATS client protocol) in one piece: one copy and one write for all. */

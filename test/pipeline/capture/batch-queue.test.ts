@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { BatchQueue } from '../../../pipeline/capture/batch-queue.ts';
+import { BatchQueue, type OnTheWay } from '../../../pipeline/capture/batch-queue.ts';
 import type { SourceEvent } from '../../../pipeline/source/source.ts';
 import { sourceEvent, transaction } from './support/source-events.ts';
 
@@ -113,5 +113,53 @@ describe('batch queue', () => {
     expect(queue.next()!.atomic).to.equal(false);
     queue.push(transaction(5n, 2));
     expect(queue.next()!.atomic).to.equal(true);
+  });
+
+  describe('while something is on its way', () => {
+    const queueOf = (...transactions: SourceEvent[][]): BatchQueue => {
+      const queue = new BatchQueue();
+      for (const events of transactions) queue.push(events);
+      return queue;
+    };
+    const singles = (count: number): SourceEvent[] => Array.from({ length: count }, (_, n) => sourceEvent({ lsn: BigInt(n + 1) }));
+    const after = (queue: BatchQueue, batches = 1): OnTheWay => {
+      const last = queue.next()!;
+      return { batches, events: last.events.length, last };
+    };
+
+    it('lets a few single events follow others, up to what is cheaper than a batch', () => {
+      const queue = queueOf(singles(4));
+      const onTheWay = after(queue);
+      queue.push(singles(6));
+      expect(queue.next(onTheWay)?.events.length).to.equal(6);
+      queue.push(singles(1));
+      expect(queue.next({ ...onTheWay, events: 10 })).to.equal(undefined);
+    });
+
+    it('lets nothing atomic follow single events: after another writer’s events it would fit again', () => {
+      const queue = queueOf(singles(2));
+      const onTheWay = after(queue);
+      queue.push(transaction(9n, 3));
+      expect(queue.next(onTheWay)).to.equal(undefined);
+      expect(queue.next()?.events.length).to.equal(3);
+    });
+
+    it('lets full batches follow large ones, three at once, and keeps what may still grow', () => {
+      const queue = queueOf(transaction(1n, 600), transaction(2n, 600), transaction(3n, 600), transaction(4n, 600), transaction(5n, 600));
+      const onTheWay = after(queue);
+      expect(queue.next({ ...onTheWay, batches: 3 })).to.equal(undefined);
+      expect(queue.next(onTheWay)?.events.length).to.equal(600);
+      expect(queue.next({ ...onTheWay, batches: 2 })?.events.length).to.equal(600);
+      expect(queue.next(onTheWay)?.events.length).to.equal(600);
+      expect(queue.next(onTheWay), 'the last one may still grow').to.equal(undefined);
+    });
+
+    it('lets nothing follow a small batch', () => {
+      const queue = queueOf(transaction(1n, 100));
+      const onTheWay = after(queue);
+      queue.push(transaction(2n, 800));
+      queue.push(transaction(3n, 800));
+      expect(queue.next(onTheWay)).to.equal(undefined);
+    });
   });
 });

@@ -143,4 +143,52 @@ describe('the way into the log', () => {
     answer();
     await pushing;
   });
+
+  it('finds a place between transactions also while more come than the log takes', async () => {
+    begin();
+    let going = true;
+    const pushing = (async () => {
+      for (let lsn = 2n; going; lsn++) {
+        await out.push(transaction(lsn, 700));
+        await turn();
+      }
+    })();
+    // The log answers late, so that something is always on its way.
+    const append = log.append.bind(log);
+    log.append = async (...batch) => {
+      const stored = append(...batch);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      return stored;
+    };
+    for (let n = 0; n < 3; n++) await mark();
+    going = false;
+    await pushing;
+    const marks = (await contents(log)).flatMap(({ type }, n) => (type === 'mark' ? [n] : []));
+    expect(marks.length).to.equal(3);
+    for (const n of marks) expect((n - marks.indexOf(n)) % 700, 'between transactions').to.equal(0);
+  });
+
+  it('sends single events while others are on their way, and goes on in order when answers come late', async () => {
+    begin();
+    let open = 0;
+    let most = 0;
+    const append = log.append.bind(log);
+    log.append = async (...batch) => {
+      most = Math.max(most, ++open);
+      const stored = append(...batch);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      open--;
+      return stored;
+    };
+    for (let lsn = 2n; lsn < 202n; lsn++) {
+      await out.push(transaction(lsn, 1));
+      if (lsn % 3n === 0n) await turn();
+    }
+    await out.flushed();
+    const written = (await contents(log)).map(({ id }) => id);
+    expect(written.length).to.equal(200);
+    expect(written).to.deep.equal(written.toSorted());
+    expect(most).to.be.greaterThan(1);
+    expect(out.wholeLsn).to.equal(201n);
+  });
 });

@@ -127,27 +127,46 @@ describe('log writer', () => {
       .and.to.include('7');
   });
 
-  it('stores several batches that are sent at once, each once and in order, whatever happens to the answers', async () => {
-    const batches = [transaction(1n, 3), transaction(2n, 2), transaction(3n, 4)];
-    const fault = fc.constantFrom<Fault>('none', 'lost', 'unanswered', 'late');
+  it('stores what is sent at once, in batches or by itself, once and in order, whatever happens to the answers', async () => {
+    const fault = fc.oneof(fc.constantFrom<Fault>('none', 'lost', 'unanswered', 'late'), fc.integer({ min: 0, max: 3 }));
+    const shape = fc.record({ length: fc.integer({ min: 1, max: 4 }), atomic: fc.boolean() });
     await fc.assert(
-      fc.asyncProperty(fc.array(fault, { maxLength: 8 }), async (faults) => {
-        const unreliable = new UnreliableLog();
-        unreliable.faults.push(...faults);
-        const writer = writerOn(unreliable);
-        await writer.writeAll(batches);
-        expect(await idsIn(unreliable)).to.deep.equal(ids(batches.flat()));
-        expect(writer.end).to.deep.equal({ seq: 9, position: { lsn: 3n, index: 7 } });
-      }),
-      { numRuns: 30 },
+      fc.asyncProperty(
+        fc.array(fault, { maxLength: 8 }),
+        fc.array(shape, { minLength: 2, maxLength: 6 }),
+        fc.integer({ min: 0, max: 2 }),
+        async (faults, shapes, questions) => {
+          const unreliable = new UnreliableLog();
+          unreliable.faults.push(...faults);
+          unreliable.unansweredQuestions = questions;
+          const writer = writerOn(unreliable);
+          const flights = shapes.map(({ length, atomic }, n) => ({ events: transaction(BigInt(n + 1), length), atomic }));
+          const landed: number[] = [];
+          await Promise.all(flights.map(({ events, atomic }, n) => writer.write(events, atomic).then(() => landed.push(n))));
+          unreliable.unansweredQuestions = 0;
+          expect(await idsIn(unreliable)).to.deep.equal(ids(flights.flatMap(({ events }) => events)));
+          expect(landed).to.deep.equal([...flights.keys()]);
+          expect(writer.end.seq).to.equal(unreliable.head);
+        },
+      ),
+      { numRuns: 40 },
     );
+  }).timeout(60_000);
+
+  it('writes nothing more once it has given up', async () => {
+    const writer = writerOn(log);
+    await log.append(transaction(900n, 5), 0);
+    const flights = [writer.write(three, true), writer.write(transaction(4n, 2), false)];
+    for (const flight of flights) expect(await thrownBy(flight)).to.be.instanceOf(LogMoved);
+    expect(await thrownBy(writer.write(transaction(5n, 1), false))).to.be.instanceOf(LogMoved);
+    expect(log.head).to.equal(5);
   });
 
   it('refuses for good when another writer has put in just as many events as one of our batches', async () => {
     const batches = [transaction(1n, 3), transaction(2n, 2)];
     const writer = writerOn(log);
     await log.append(transaction(9n, 3), 0);
-    const error = await thrownBy(writer.writeAll(batches));
+    const error = await thrownBy(Promise.all(batches.map((batch) => writer.write(batch, true))));
     expect(error).to.be.instanceOf(HeadwaterError).and.to.include({ code: 'log_torn', reaction: 'refused' });
   });
 

@@ -191,6 +191,32 @@ describe('JetStream log', () => {
     expect(held).to.deep.equal(upTo(last).map((seq) => expected.get(seq)));
   });
 
+  it('of publishes that are on their way at once none is stored behind another writer’s events', async () => {
+    // On a connection of its own, so that the server gets both at once.
+    const otherConnection = await connectNats((await testServers()).natsUrl, 'test', silentLogger());
+    const other = await JetStreamLog.create(otherConnection, fresh.settings, silentLogger());
+    const event = (text: string): NewEvent => ({ subject: `${fresh.subject}.w`, data: Buffer.from(text) });
+    // Until the writers have got in each other's way, which the server decides.
+    for (let round = 0, between = 0; between < 3 && round < 200; round++) {
+      const { last: begun } = await fresh.log.bounds();
+      // Just as many events as one call has: without a link between the calls the next one would fit again.
+      const theirs = Array.from({ length: 20 }, (_, n) =>
+        other.append([event('other'), event('other')], begun + 2 * n).catch(() => undefined),
+      );
+      const ours = Array.from({ length: 20 }, (_, n) =>
+        fresh.log.appendEach([event(`${2 * n}`), event(`${2 * n + 1}`)], begun + 2 * n).catch(() => undefined),
+      );
+      await Promise.all([...ours, ...theirs]);
+      const { last } = await fresh.log.bounds();
+      const held = (await collect(fresh.log, begun + 1, last - begun)).map(({ data }) => Buffer.from(data).toString());
+      const kept = held.filter((text) => text !== 'other');
+      expect(kept).to.deep.equal(kept.map((_, n) => `${n}`));
+      if (kept.length < 40 && kept.length > 0) between++;
+    }
+    other.close();
+    await otherConnection.close();
+  }).timeout(60_000);
+
   describe('readers', () => {
     /** 2,000 events of 10 KB. */
     async function fill(): Promise<void> {
