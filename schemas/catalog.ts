@@ -49,7 +49,8 @@ const hiddenEntry: TableEntry = { ...unnamedEntry, channel: undefined, cache: fa
 /** Headwater's own tables that are captured; a processor must not read what it writes, so no others ever are. */
 const ownTables: ReadonlyMap<string, TableEntry> = new Map([
   ['api_keys', { ...hiddenEntry, exclude: ['hash'] }],
-  ['alert_rules', hiddenEntry],
+  // Where a rule notifies are addresses and secrets.
+  ['alert_rules', { ...hiddenEntry, exclude: ['channels'] }],
   ['silences', hiddenEntry],
   ['alert_history', { ...unnamedEntry, type: 'alert', channel: alertsChannel, filters: { userId: 'user_id' } }],
 ]);

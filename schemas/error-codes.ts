@@ -19,6 +19,8 @@ export const errorCodes = {
   forbidden: { status: 403, frame: true, close: 4403 },
   not_found: { status: 404 },
   method_not_allowed: { status: 405 },
+  conflict: { status: 409 },
+  precondition_failed: { status: 412 },
   too_large: { status: 413 },
   unsupported_media_type: { status: 415 },
   upgrade_required: { status: 426 },

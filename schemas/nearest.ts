@@ -19,16 +19,18 @@ export function suggestion(wanted: string, candidates: readonly string[]): strin
   return nearest === undefined ? '' : `; did you mean ${nearest}?`;
 }
 
-/** Levenshtein distance, row by row; names are short. */
+/** Insertions, deletions, substitutions and swaps of neighbours, row by row; names are short. */
 function editDistance(a: string, b: string): number {
-  let previous = Array.from({ length: b.length + 1 }, (_, i) => i);
+  let before: readonly number[] = [];
+  let previous: readonly number[] = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (let i = 1; i <= a.length; i++) {
     const row = [i];
     for (let j = 1; j <= b.length; j++) {
       const substituted = previous[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      row[j] = Math.min(previous[j]! + 1, row[j - 1]! + 1, substituted);
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1] ? before[j - 2]! + 1 : Infinity;
+      row[j] = Math.min(previous[j]! + 1, row[j - 1]! + 1, substituted, swapped);
     }
-    previous = row;
+    [before, previous] = [previous, row];
   }
   return previous[b.length]!;
 }

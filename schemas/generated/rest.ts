@@ -37,7 +37,17 @@ export interface ErrorBody {
      * The part of the request at fault.
      */
     field?: string;
+    /**
+     * All that is wrong, where that is more than one thing; a message is a sentence that the field begins.
+     *
+     * @minItems 2
+     */
+    faults?: FieldFault[];
   };
+}
+export interface FieldFault {
+  field: string;
+  message: string;
 }
 
 /** The schema itself. */
@@ -117,6 +127,29 @@ export const restSchema: Readonly<Record<string, unknown>> = {
             "field": {
               "description": "The part of the request at fault.",
               "type": "string"
+            },
+            "faults": {
+              "description": "All that is wrong, where that is more than one thing; a message is a sentence that the field begins.",
+              "type": "array",
+              "minItems": 2,
+              "items": {
+                "title": "FieldFault",
+                "type": "object",
+                "required": [
+                  "field",
+                  "message"
+                ],
+                "additionalProperties": false,
+                "properties": {
+                  "field": {
+                    "type": "string"
+                  },
+                  "message": {
+                    "type": "string",
+                    "minLength": 1
+                  }
+                }
+              }
             }
           }
         }
