@@ -5,6 +5,8 @@ import { outputOn, table } from '../cli/output.ts';
 import { projectFile } from '../deploy/local/paths.ts';
 import { messageOf } from '../pipeline/runtime/errors.ts';
 import { suggestion } from '../schemas/nearest.ts';
+import { alertEngineBench } from './alert-engine.ts';
+import { alertsBench } from './alerts.ts';
 import { captureMemoryBench } from './capture-memory.ts';
 import { captureBench } from './capture.ts';
 import { latencyBench } from './latency.ts';
@@ -13,7 +15,7 @@ import { describeMachine, machineLine, type Machine } from './lib/machine.ts';
 import { scoped } from './lib/scope.ts';
 import { startServers } from './lib/servers.ts';
 
-const benches: readonly Bench[] = [captureBench, captureMemoryBench, latencyBench];
+const benches: readonly Bench[] = [captureBench, captureMemoryBench, latencyBench, alertsBench, alertEngineBench];
 
 const help = `Usage: npm run bench -- <name> [options]
 

@@ -18,6 +18,7 @@ export function statusText(status: Status, output: Output): string {
         ...slotRows(status),
         ['dead letters', status.deadLetters === undefined ? 'unknown' : number(status.deadLetters)],
         ['connections', connected(status)],
+        ...alertRows(status),
       ],
     ),
     '',
@@ -51,6 +52,17 @@ function slotRows({ slot }: Status): string[][] {
   return [
     [`slot ${slot.name}`, state.join(', ')],
     ['confirmed', slot.confirmedFlushLsn ?? '–'],
+  ];
+}
+
+function alertRows({ alerts }: Status): string[][] {
+  if (!alerts) return [];
+  const { rules, pending, firing, outbox, outboxSeconds, undelivered, undeliveredSeconds } = alerts;
+  const oldest = (count: number, seconds: number): string => (count === 0 ? '' : `, the oldest ${seconds.toFixed(1)} s old`);
+  return [
+    ['alert rules', `${number(rules)}: ${number(pending)} pending, ${number(firing)} firing`],
+    ['to be planned', number(outbox) + oldest(outbox, outboxSeconds)],
+    ['to be delivered', number(undelivered) + oldest(undelivered, undeliveredSeconds)],
   ];
 }
 

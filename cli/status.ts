@@ -3,6 +3,7 @@ import type { RedisClient } from '../pipeline/clients/redis.ts';
 import type { Bounds, EventLog } from '../pipeline/log/event-log.ts';
 import { RedisKeys } from '../pipeline/runner/redis-keys.ts';
 import type { ConnectionRecord } from '../gateway/presence.ts';
+import { alertsProblems, type AlertsStatus } from './alerts-status.ts';
 
 /** The log as it is held. `lastAt` is the commit time of its last event. */
 export interface LogStatus extends Bounds {
@@ -54,6 +55,7 @@ export interface Status {
   readonly processors: readonly ProcessorStatus[] | undefined;
   readonly connections: ConnectionsStatus | undefined;
   readonly deadLetters: number | undefined;
+  readonly alerts: AlertsStatus | undefined;
 }
 
 /** From here on an operator should look. */
@@ -125,7 +127,7 @@ export function connectionsStatus(records: readonly ConnectionRecord[]): Connect
 
 /** What is wrong, each with what to do about it. Only of parts that are there: the others have a problem of their own. */
 export function problemsOf(
-  { log, slot, processors, deadLetters }: Omit<Status, 'healthy' | 'problems' | 'connections'>,
+  { log, slot, processors, deadLetters, alerts }: Omit<Status, 'healthy' | 'problems' | 'connections'>,
   tickMs: number,
 ): string[] {
   const problems: string[] = [];
@@ -145,6 +147,7 @@ export function problemsOf(
   for (const processor of processors ?? []) problems.push(...processorProblems(processor, log));
   if (deadLetters)
     problems.push(`${deadLetters} dead letter${deadLetters === 1 ? '' : 's'}: events a processor could not apply (stream DEADLETTERS)`);
+  problems.push(...alertsProblems(alerts));
   return problems;
 }
 

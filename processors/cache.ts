@@ -22,8 +22,9 @@ async function filledAnew(reason: HeadwaterError, store: RedisStateStore<CacheEf
 /** The current row of every captured table with a primary key, in Redis. */
 export const cache: ProcessorFactory = {
   name: 'cache',
-  start(context, { eventLog, deadLetters, catalog, redis }) {
-    const store = new RedisStateStore(redis, 'cache', new RedisKeys(), redisCache);
+  async start(context, { catalog, ...connections }) {
+    const { eventLog, deadLetters } = await connections.log();
+    const store = new RedisStateStore(await connections.redis(), 'cache', new RedisKeys(), redisCache);
     return startRunner(context, {
       eventLog,
       deadLetters,

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import type { PgPool } from '../../pipeline/clients/postgres.ts';
 import { jetstreamManager, JetStreamApiError, type NatsConnection } from '../../pipeline/clients/nats.ts';
 import { listedConnections } from '../../gateway/redis-presence.ts';
 import { closeRedis, connectRedis } from '../../pipeline/clients/redis.ts';
@@ -6,6 +7,7 @@ import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
 import { pause } from '../../pipeline/runtime/backoff.ts';
 import { messageOf } from '../../pipeline/runtime/errors.ts';
 import { silentLogger } from '../../pipeline/runtime/logging.ts';
+import { alertsStatus, databaseOffsets, type AlertsStatus } from '../alerts-status.ts';
 import { configOf, type Cli } from '../cli.ts';
 import { locate, unreachable, withNats, withPostgres, type Located } from '../connections.ts';
 import { Ended } from '../failure.ts';
@@ -16,6 +18,7 @@ import {
   problemsOf,
   slotStatus,
   storedOffsets,
+  type SlotStatus,
   type ConnectionsStatus,
   type Status,
   type StoredOffset,
@@ -41,7 +44,7 @@ export function statusCommand(cli: Cli): Command {
   return verb(
     cli,
     'status',
-    'Show the log, the slot, each processor, the dead letters and who is connected. Exits 1 when something is unhealthy, and says what.',
+    'Show the log, the slot, each processor, the dead letters, alerts and who is connected. Exits 1 when something is unhealthy, and says what.',
     [
       ['status', 'now'],
       ['status --watch', 'again each second, until Ctrl-C'],
@@ -72,6 +75,13 @@ interface InRedis {
   readonly connections: ConnectionsStatus;
 }
 
+/** What the status takes from PostgreSQL. */
+interface InPostgres {
+  readonly offsets: readonly StoredOffset[];
+  readonly slot: SlotStatus | undefined;
+  readonly alerts: AlertsStatus | undefined;
+}
+
 /** Asks all three servers; one that does not answer is a problem, not the end. */
 async function collect(config: Target): Promise<Status> {
   const problems: string[] = [];
@@ -84,14 +94,19 @@ async function collect(config: Target): Promise<Status> {
     }
   };
   const quiet = silentLogger();
-  const stored = attempt(() => ofRedis(config));
-  const [slot, held, redis] = await Promise.all([
-    attempt(() => withPostgres(config, quiet, (pool) => slotStatus(pool, config.slot))),
+  const inRedis = attempt(() => ofRedis(config));
+  const inPostgres = attempt(() => withPostgres(config, quiet, (pool) => ofPostgres(pool, config.slot)));
+  const stored = Promise.all([inRedis, inPostgres]).then((parts) =>
+    parts.some((part) => part) ? parts.flatMap((part) => part?.offsets ?? []) : undefined,
+  );
+  const [postgres, held, redis] = await Promise.all([
+    inPostgres,
     attempt(() => withNats(config, quiet, (connection) => ofNats(connection, config, stored, attempt))),
-    stored,
+    inRedis,
   ]);
   const { log, processors, deadLetters } = held ?? { log: undefined, processors: undefined, deadLetters: undefined };
-  const parts = { log, slot, processors, deadLetters, connections: redis?.connections };
+  const { slot, alerts } = postgres ?? { slot: undefined, alerts: undefined };
+  const parts = { log, slot, processors, deadLetters, alerts, connections: redis?.connections };
   if (!slot && !problems.some((problem) => problem.startsWith('PostgreSQL')))
     problems.push(`there is no replication slot ${config.slot}: capture has never run on this database, or was detached`);
   problems.push(...problemsOf(parts, config.tick));
@@ -101,7 +116,7 @@ async function collect(config: Target): Promise<Status> {
 async function ofNats(
   connection: NatsConnection,
   config: Target,
-  stored: Promise<InRedis | undefined>,
+  stored: Promise<readonly StoredOffset[] | undefined>,
   attempt: <T>(work: () => Promise<T>) => Promise<T | undefined>,
 ): Promise<Pick<Status, 'log' | 'processors' | 'deadLetters'>> {
   const deadLetters = await attempt(() => deadLetterCount(connection));
@@ -109,13 +124,18 @@ async function ofNats(
   if (!events) return { log: undefined, processors: undefined, deadLetters };
   try {
     // Before the log is asked: an offset of after that may be beyond its end.
-    const offsets = (await stored)?.offsets;
+    const offsets = await stored;
     const log = await attempt(() => logStatus(events));
     const processors = log && offsets && (await attempt(() => Promise.all(offsets.map((offset) => lagOf(offset, events, log)))));
     return { log, processors, deadLetters };
   } finally {
     events.close();
   }
+}
+
+async function ofPostgres(pool: PgPool, slot: string): Promise<InPostgres> {
+  const offsets = await databaseOffsets(pool);
+  return { offsets, slot: await slotStatus(pool, slot), alerts: await alertsStatus(pool) };
 }
 
 async function ofRedis(config: Target): Promise<InRedis> {

@@ -1,3 +1,4 @@
+import { ownSchema } from '../../schemas/catalog.ts';
 import type { PgClient } from '../clients/postgres.ts';
 import { headerBytes } from '../log/publisher.ts';
 import { untilFirst } from '../runtime/tasks.ts';
@@ -28,9 +29,14 @@ export interface Beginning {
   readonly reset: Reset | undefined;
 }
 
-/** Tables of the first snapshot: those without key first, since nothing else can copy them, then all that are not too large. */
+/**
+ * Tables of the first snapshot: Headwater's own first, so that rules are there before the rows that they are for; then those without key,
+ * since nothing else can copy them, and all others that are not too large.
+ */
 export function inSnapshot(tables: readonly CapturedTable[], max: number): readonly CapturedTable[] {
-  return [...tables.filter((table) => !table.hasKey), ...tables.filter((table) => table.hasKey && table.size <= max)];
+  const own = tables.filter((table) => table.schema === ownSchema);
+  const others = tables.filter((table) => table.schema !== ownSchema);
+  return [...own, ...others.filter((table) => !table.hasKey), ...others.filter((table) => table.hasKey && table.size <= max)];
 }
 
 /** The parts of a session once it is clear where it starts, and how they work together. */

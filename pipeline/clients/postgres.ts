@@ -10,6 +10,7 @@ export type PgPoolClient = pg.PoolClient;
 /** What runs one query after the other. */
 export type Queryable = pg.ClientBase;
 export type PgConfig = pg.ClientConfig;
+export type PgPoolConfig = pg.PoolConfig;
 export const { DatabaseError, escapeIdentifier, escapeLiteral } = pg;
 
 /** `"schema"."table"`, quoted for SQL. */
@@ -58,13 +59,14 @@ export async function closePostgres(client: PgClient, graceMs = 1_000): Promise<
 }
 
 /** A pool of short-lived uses; connections that break while idle are replaced at the next use. */
-export function createPool(url: string, applicationName: string, log: Logger, max = 5): PgPool {
+export function createPool(url: string, applicationName: string, log: Logger, max = 5, extra: PgPoolConfig = {}): PgPool {
   const pool = new pg.Pool({
     connectionString: url,
     application_name: applicationName,
     max,
     keepAlive: true,
     connectionTimeoutMillis: 10_000,
+    ...extra,
   });
   pool.on('error', (error) => log.debug({ error: messageOf(error) }, `${applicationName}: idle PostgreSQL connection lost`));
   // The pool listens only to idle clients: one that is lost while checked out, between two queries, would end the process.

@@ -18,6 +18,11 @@ export interface RunnerParts<Effects> {
   readonly processor: Processor<Effects>;
   readonly store: StateStore<Effects>;
   readonly deadLetters: DeadLetters;
+  /**
+   * Fills the processor's memory with what the store holds, after its `reset` and before its first event; as often as it takes
+   * to have it at one offset. Without it a processor keeps nothing in memory, or finds it as it goes.
+   */
+  readonly load?: () => Promise<void>;
   /** How long an instance that died keeps the others waiting (default 10 s). */
   readonly leaseMs?: number;
   /** Most of one commit (default 1,000 events, 4 MiB of them). */
@@ -148,6 +153,8 @@ class Runner<Effects> {
 
   #standBy(): void {
     const { name } = this.#parts.processor;
+    // What it knows is of no use to anybody until it works again.
+    this.#parts.processor.reset?.();
     this.#session.metrics.working(false);
     this.#context.health.report(name, true, 'standing by: another instance works');
     this.#context.log.info(`${name}: another instance works, standing by`);

@@ -16,6 +16,8 @@ export interface SessionParts<Effects> {
   readonly processor: Processor<Effects>;
   readonly store: StateStore<Effects>;
   readonly deadLetters: DeadLetters;
+  /** Fills the processor's memory from the store; see `RunnerParts`. */
+  readonly load?: () => Promise<void>;
   /** Subject of the log's ticks, `ev._tick`. */
   readonly tickSubject: string;
   readonly limits: BatchLimits;
@@ -55,7 +57,8 @@ export class Session<Effects> {
    */
   async run(): Promise<'stopped' | 'lost'> {
     this.#parts.processor.reset?.();
-    const stored = await this.#load();
+    const stored = await this.#start();
+    if (!(await this.#loaded(stored))) return 'lost';
     this.#parts.log.info(`${this.#parts.processor.name}: going on after sequence ${stored.seq}`);
     const commits = this.#groupCommit(stored);
     const end = (): void => this.#reading.abort();
@@ -89,7 +92,7 @@ export class Session<Effects> {
   }
 
   /** The offset to go on from; the first one is set before the first event, so that it is always there to compare. */
-  async #load(): Promise<Offset> {
+  async #start(): Promise<Offset> {
     const { store, eventLog, processor } = this.#parts;
     const stored = await this.#untilItWorks('state store', () => store.offset());
     const bounds = await this.#untilItWorks('log', () => eventLog.bounds());
@@ -101,7 +104,19 @@ export class Session<Effects> {
     if (bounds.first > bounds.epochStart)
       this.#parts.log.warn(`${processor.name}: starts at sequence ${bounds.first}, since the log no longer holds what was before`);
     const outcome = await this.#untilItWorks('state store', () => store.commit(processor.begin(), undefined, start));
-    return outcome === 'committed' ? start : this.#load();
+    return outcome === 'committed' ? start : this.#start();
+  }
+
+  /** False when the offset has moved in the meantime: then nobody can say which one it is that the memory belongs to. */
+  async #loaded(stored: Offset): Promise<boolean> {
+    const { load, processor, store } = this.#parts;
+    if (!load) return true;
+    await this.#untilItWorks('state store', async () => {
+      processor.reset?.();
+      await load();
+    });
+    const now = await this.#untilItWorks('state store', () => store.offset());
+    return now?.seq === stored.seq && now.epoch === stored.epoch;
   }
 
   async #fold(from: Seq, commits: GroupCommit<Effects>): Promise<void> {

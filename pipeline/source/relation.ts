@@ -2,7 +2,7 @@ import { entryFor, isCaptured, type Catalog, type TableEntry } from '../../schem
 import { tableToken } from '../../schemas/subjects.ts';
 import type { Queryable } from '../clients/postgres.ts';
 import type { RelationMessage } from './pgoutput.ts';
-import type { TypeRegistry, ValueType } from './types.ts';
+import { typeNameSql, type TypeRegistry, type ValueType } from './types.ts';
 
 /** A column as it is written into events. */
 export interface Column {
@@ -53,7 +53,7 @@ const queryKey = `
    WHERE c.oid = $1`;
 
 const queryTypeNames = `
-  SELECT COALESCE(array_agg(pg_catalog.format_type(t.oid, t.modifier) ORDER BY t.n), '{}') AS names
+  SELECT COALESCE(array_agg(${typeNameSql('t.oid', 't.modifier')} ORDER BY t.n), '{}') AS names
     FROM unnest($1::pg_catalog.oid[], $2::pg_catalog.int4[]) WITH ORDINALITY t(oid, modifier, n)`;
 
 /** Completes a Relation message from the catalogue of Postgres and from ours. */

@@ -22,6 +22,18 @@ const queryTypes = `
          t.typinput = 'pg_catalog.array_in'::pg_catalog.regproc AS is_array, t.typdelim AS delimiter
     FROM pg_catalog.pg_type t WHERE t.oid = ANY($1::pg_catalog.oid[])`;
 
+/**
+ * SQL for a type's name as events have it: as Postgres prints it, of a domain that of its base type, as of its values.
+ * @param oid @param modifier SQL expressions
+ */
+export function typeNameSql(oid: string, modifier: string): string {
+  return `(WITH RECURSIVE base(oid, modifier, depth) AS (
+      SELECT ${oid}, ${modifier}, 0
+      UNION ALL
+      SELECT d.typbasetype, d.typtypmod, depth + 1 FROM base JOIN pg_catalog.pg_type d ON d.oid = base.oid WHERE d.typtype = 'd')
+    SELECT pg_catalog.format_type(base.oid, base.modifier) FROM base ORDER BY depth DESC LIMIT 1)`;
+}
+
 /** The mapping of every type met so far, looked up in the catalogue of Postgres when it is new: domains, arrays, their elements. */
 export class TypeRegistry {
   readonly #types = new Map<number, ValueType>();

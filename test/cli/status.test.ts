@@ -9,6 +9,7 @@ function healthy(): Parts {
     slot: { name: 'headwater', active: true, retainedBytes: 1_000, confirmedFlushLsn: '0/1', walStatus: 'reserved' },
     processors: [{ name: 'cache', seq: 198, epoch: 'e', lagEvents: 2, lagSeconds: 0.1 }],
     deadLetters: 0,
+    alerts: { rules: 3, pending: 1, firing: 1, outbox: 1, outboxSeconds: 0.2, undelivered: 900, undeliveredSeconds: 3_600 },
   };
 }
 
@@ -23,7 +24,9 @@ function cacheAt(change: Partial<NonNullable<Parts['processors']>[number]>): (pa
 describe('headwater status', () => {
   it('finds nothing wrong with a healthy system, nor with a part that was not asked', () => {
     expect(problems((parts) => parts)).to.equal('');
-    expect(problemsOf({ log: undefined, slot: undefined, processors: undefined, deadLetters: undefined }, 1_000)).to.deep.equal([]);
+    expect(
+      problemsOf({ log: undefined, slot: undefined, processors: undefined, deadLetters: undefined, alerts: undefined }, 1_000),
+    ).to.deep.equal([]);
   });
 
   it('names a slot that is not used, is losing WAL, or holds too much of it', () => {
@@ -53,6 +56,13 @@ describe('headwater status', () => {
         { keyId: 'c', connections: 1, subscriptions: 5 },
       ],
     });
+  });
+
+  it('names alerts that nobody plans notifications for, but not a receiver that is away', () => {
+    const waiting = (outboxSeconds: number): string =>
+      problems((parts) => ({ ...parts, alerts: { ...parts.alerts!, outbox: 7, outboxSeconds } }));
+    expect(waiting(29)).to.equal('');
+    expect(waiting(31)).to.match(/7 alerts wait .* 31 s: is notify running/);
   });
 
   it('names silence and dead letters, and allows for slow ticks', () => {

@@ -1,0 +1,94 @@
+import type { PgPool, Queryable } from '../../../pipeline/clients/postgres.ts';
+import type { SavedClock, SavedEntity, SavedEpisode, SavedRule, SavedSample, SavedTable } from '../engine/saved.ts';
+import { compactJournal } from './entity-journal.ts';
+
+/** What takes the stored state in, in this order: see `AlertEngine`. */
+export interface StateTarget {
+  reset(clock?: SavedClock): void;
+  loadTables(tables: Iterable<SavedTable>): void;
+  loadRules(rules: Iterable<SavedRule>): void;
+  loadEntities(entities: Iterable<SavedEntity>): void;
+  loadSamples(samples: Iterable<SavedSample>): void;
+  loadEpisodes(episodes: Iterable<SavedEpisode>): void;
+}
+
+interface Recorded<T> {
+  readonly record: T;
+}
+
+/** Rows of one page: so many are in memory twice at most, and the process answers in between. */
+const pageRows = 5_000;
+
+/**
+ * Loads all that is stored under the processor's name, as of one moment. Should another instance commit meanwhile, what it puts into
+ * the journal is not seen; the offset has then moved, too.
+ */
+export async function loadState(pool: PgPool, processor: string, target: StateTarget): Promise<void> {
+  const client = await pool.connect();
+  try {
+    await compactJournal(client, processor);
+    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+    const { rows } = await client.query<{ head: { clock?: SavedClock } | null }>(
+      'SELECT head FROM headwater.processor_offsets WHERE processor = $1',
+      [processor],
+    );
+    target.reset(rows[0]?.head?.clock);
+    for await (const page of pages<Recorded<SavedTable>>(client, recordsOf('alert_state_tables'), processor))
+      target.loadTables(page.map(recordOf));
+    for await (const page of pages<Recorded<SavedRule>>(client, recordsOf('alert_state_rules'), processor))
+      target.loadRules(page.map(recordOf));
+    for await (const page of pages<Recorded<SavedEntity>>(client, recordsOf('alert_state_entities'), processor))
+      target.loadEntities(page.map(recordOf));
+    for await (const page of pages<SampleRow>(client, samples, processor)) target.loadSamples(page.map(sampleOf));
+    for await (const page of pages<Recorded<SavedEpisode>>(client, recordsOf('alert_state_episodes'), processor))
+      target.loadEpisodes(page.map(recordOf));
+    await client.query('COMMIT');
+    client.release();
+  } catch (error) {
+    client.release(true);
+    throw error;
+  }
+}
+
+const recordsOf = (table: string): string => `SELECT record FROM headwater.${table} WHERE processor = $1`;
+const samples = `
+  SELECT table_name, grouping_name, entity, field, look_back, seq, at, value FROM headwater.alert_state_samples
+  WHERE processor = $1 ORDER BY seq`;
+
+interface SampleRow {
+  readonly table_name: string;
+  readonly grouping_name: string;
+  readonly entity: string;
+  readonly field: string;
+  readonly look_back: string;
+  readonly seq: string;
+  readonly at: string;
+  readonly value: unknown;
+}
+
+function recordOf<T>({ record }: Recorded<T>): T {
+  return record;
+}
+
+function sampleOf({
+  table_name: table,
+  grouping_name: grouping,
+  entity,
+  field,
+  look_back: window,
+  seq,
+  at,
+  value,
+}: SampleRow): SavedSample {
+  return { table, grouping, entity, field, window: Number(window), seq: Number(seq), at: Number(at), value };
+}
+
+async function* pages<Row extends object>(client: Queryable, sql: string, processor: string): AsyncGenerator<Row[], void, undefined> {
+  await client.query(`DECLARE state NO SCROLL CURSOR FOR ${sql}`, [processor]);
+  for (;;) {
+    const { rows } = await client.query<Row>(`FETCH ${pageRows} FROM state`);
+    if (rows.length > 0) yield rows;
+    if (rows.length < pageRows) break;
+  }
+  await client.query('CLOSE state');
+}

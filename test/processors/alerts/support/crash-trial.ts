@@ -1,0 +1,233 @@
+import { expect } from 'chai';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { migrate } from '../../../../deploy/migrate.ts';
+import { pause } from '../../../../pipeline/runtime/backoff.ts';
+import { silentLogger } from '../../../../pipeline/runtime/logging.ts';
+import { AlertEngine } from '../../../../processors/alerts/engine/alert-engine.ts';
+import type { Alert } from '../../../../processors/alerts/model.ts';
+import { startCli } from '../../../cli/support/run-cli.ts';
+import { captureFixture, type CaptureFixture } from '../../../pipeline/capture/support/fixture.ts';
+import { Random } from '../../../pipeline/capture/support/random.ts';
+import { testServers } from '../../../support/servers.ts';
+import { crashSchema, runLoad } from './crash-load.ts';
+
+export interface AlertsCrashOptions {
+  readonly kills: number;
+  readonly seed: number;
+  /** Most time between two kills, ms. */
+  readonly lifeMs: number;
+  readonly say?: (text: string) => void;
+}
+
+export interface AlertsCrashReport {
+  readonly events: number;
+  readonly alerts: number;
+  readonly transitions: number;
+  /** Kills that met the instance that was working. */
+  readonly ofWorking: number;
+}
+
+const instances = 2;
+
+/**
+ * The alerts role as processes of its own, one working and one standing by, under a load of changes of rows and rules. One is
+ * killed again and again, and the lease is sometimes taken from an instance that lives. At the end the history must be that
+ * of a fresh engine that folds the same log, and the outbox must have each transition once, in their order.
+ */
+export async function alertsCrashTrial(options: AlertsCrashOptions): Promise<AlertsCrashReport> {
+  const fixture = await captureFixture();
+  const trial = new Trial(options, fixture, (await testServers()).redisUrl);
+  try {
+    return await trial.run();
+  } catch (error) {
+    (error as Error).message += `\n(seed ${options.seed}) the alerts said last:\n${trial.lastWords}`;
+    throw error;
+  } finally {
+    await trial.end();
+    await fixture.close();
+  }
+}
+
+class Trial {
+  readonly #options: AlertsCrashOptions;
+  readonly #random: Random;
+  readonly #fixture: CaptureFixture;
+  readonly #redisUrl: string;
+  readonly #children = new Set<ChildProcess>();
+  readonly #said: string[] = [];
+  #failure: Error | undefined;
+  #ofWorking = 0;
+
+  constructor(options: AlertsCrashOptions, fixture: CaptureFixture, redisUrl: string) {
+    this.#options = options;
+    this.#random = new Random(options.seed);
+    this.#fixture = fixture;
+    this.#redisUrl = redisUrl;
+  }
+
+  get lastWords(): string {
+    return this.#said.slice(-25).join('');
+  }
+
+  async run(): Promise<AlertsCrashReport> {
+    const { sql, databaseUrl } = this.#fixture;
+    await migrate(databaseUrl, { demo: false, log: silentLogger() });
+    for (const statement of crashSchema) await sql.query(statement);
+    await this.#fixture.streaming({ env: { HEADWATER_TICK: '200ms' } });
+    for (let i = 0; i < instances; i++) this.#startOne();
+    const stopping = new AbortController();
+    const load = runLoad(await this.#fixture.connect(), this.#random, stopping.signal);
+    try {
+      for (let kill = 1; kill <= this.#options.kills; kill++) await this.#killOnce(kill);
+    } finally {
+      stopping.abort();
+      await load;
+    }
+    await this.#level();
+    return this.#judge();
+  }
+
+  async end(): Promise<void> {
+    for (const child of this.#children) await this.#kill(child);
+  }
+
+  #startOne(): void {
+    const child = startCli(['run', 'alerts'], {
+      DATABASE_URL: this.#fixture.databaseUrl,
+      NATS_URL: this.#fixture.natsUrls.operator,
+      REDIS_URL: this.#redisUrl,
+      HEADWATER_ADMIN_PORT: '0',
+    });
+    child.stderr!.setEncoding('utf8').on('data', (text: string) => this.#said.push(text));
+    child.once('exit', (code, signal) => {
+      if (this.#children.delete(child)) this.#failure = new Error(`the alerts ended by themselves: ${String(code ?? signal)}`);
+    });
+    this.#children.add(child);
+  }
+
+  async #kill(child: ChildProcess): Promise<void> {
+    this.#children.delete(child);
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+  }
+
+  /** Kills the working instance, or the one that stands by, once the offset has moved a little. */
+  async #killOnce(kill: number): Promise<void> {
+    const { lifeMs, kills, say } = this.#options;
+    const before = await this.#offset();
+    await this.#fixture.until(() => this.#moved(before), 'progress of the alerts', 60_000);
+    await pause(this.#random.int(0, lifeMs));
+    const working = await this.#working();
+    if (working && this.#random.chance(0.2)) {
+      say?.(`${kill} of ${kills}: the lease is taken from ${working.pid}`);
+      await this.#dropLease();
+      await pause(this.#random.int(0, lifeMs));
+    }
+    const victim = this.#random.chance(0.8) ? (working ?? [...this.#children][0]!) : this.#random.pick([...this.#children]);
+    say?.(`${kill} of ${kills}: kill ${victim.pid}${victim === working ? ', which works' : ''}`);
+    await this.#kill(victim);
+    if (victim === working) {
+      this.#ofWorking++;
+      // As if it had lapsed.
+      await this.#dropLease();
+    }
+    this.#startOne();
+  }
+
+  async #moved(before: number): Promise<boolean> {
+    if (this.#failure) throw this.#failure;
+    return (await this.#offset()) > before;
+  }
+
+  async #offset(): Promise<number> {
+    const [row] = await this.#fixture.query('SELECT seq::float8 AS seq FROM headwater.processor_offsets');
+    return Number(row?.['seq'] ?? -1);
+  }
+
+  async #working(): Promise<ChildProcess | undefined> {
+    const [row] = await this.#fixture.query('SELECT owner FROM headwater.processor_offsets');
+    const pid = Number(String(row?.['owner']).split(':').at(-2));
+    return [...this.#children].find((child) => child.pid === pid);
+  }
+
+  async #dropLease(): Promise<void> {
+    await this.#fixture.query('UPDATE headwater.processor_offsets SET owner = NULL, leased_until = NULL');
+  }
+
+  /** Waits until everything up to now is folded, then ends the instances. */
+  async #level(): Promise<void> {
+    const seq = (await this.#fixture.settled(60_000)).at(-1)!.seq;
+    await this.#fixture.until(
+      async () => {
+        if (this.#failure) throw this.#failure;
+        return (await this.#offset()) >= seq;
+      },
+      'the end of the load',
+      60_000,
+    );
+    await this.end();
+  }
+
+  async #judge(): Promise<AlertsCrashReport> {
+    const end = await this.#offset();
+    const expected: Alert[] = [];
+    const engine = new AlertEngine();
+    for await (const events of (await this.#fixture.log()).read(1)) {
+      for (const event of events) {
+        if (event.seq > end) break;
+        const effects = engine.begin();
+        engine.apply(event, effects);
+        expected.push(...effects.transitions.map(({ alert }) => alert));
+      }
+      if (events.at(-1)!.seq >= end) break;
+    }
+    await this.#compareHistory(expected);
+    const posted = await this.#fixture.query(`SELECT alert_id || ' ' || transition AS name FROM headwater.alert_outbox ORDER BY id`);
+    expectSame(
+      'the outbox',
+      posted.map(({ name }) => String(name)),
+      expected.map(({ id, state }) => `${id} ${state}`),
+    );
+    const alerts = new Set(expected.map(({ id }) => id)).size;
+    return { events: end, alerts, transitions: expected.length, ofWorking: this.#ofWorking };
+  }
+
+  async #compareHistory(expected: readonly Alert[]): Promise<void> {
+    const last = new Map(expected.map((alert) => [alert.id, alert]));
+    const micros = (column: string): string => `(extract(epoch FROM ${column}) * 1000000)::float8`;
+    const rows = await this.#fixture.query(
+      `SELECT id, rule_id, revision, entity, severity, state, value, ${micros('fired_at')} AS fired_at, fired_seq::float8 AS fired_seq,
+         ${micros('resolved_at')} AS resolved_at, resolved_seq::float8 AS resolved_seq, reason FROM headwater.alert_history`,
+    );
+    const sorted = (list: readonly object[]): string[] => list.map((item) => JSON.stringify(item)).sort();
+    const wanted = Array.from(last.values(), (alert) => ({
+      id: alert.id,
+      rule_id: alert.ruleId,
+      revision: alert.revision,
+      entity: Object.fromEntries(Object.entries(alert.entity).sort(([a], [b]) => (a < b ? -1 : 1))),
+      severity: alert.severity,
+      state: alert.state,
+      value: alert.value,
+      fired_at: alert.firedAt,
+      fired_seq: alert.firedSeq,
+      resolved_at: alert.resolvedAt ?? null,
+      resolved_seq: alert.resolvedSeq ?? null,
+      reason: alert.reason ?? null,
+    }));
+    expectSame('the history', sorted(rows), sorted(wanted));
+  }
+}
+
+/** The same texts in the same order; else what is too much and what is missing, of thousands the first few. */
+function expectSame(what: string, found: readonly string[], wanted: readonly string[]): void {
+  const without = (all: readonly string[], others: readonly string[]): string[] => {
+    const known = new Set(others);
+    return all.filter((text) => !known.has(text)).slice(0, 5);
+  };
+  const [extra, missing] = [without(found, wanted), without(wanted, found)];
+  expect({ extra, missing }, what).to.deep.equal({ extra: [], missing: [] });
+  const different = found.findIndex((text, i) => text !== wanted[i]);
+  expect(found.length === wanted.length && different, `${what}: each of them once, in this order`).to.equal(-1);
+}
