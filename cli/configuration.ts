@@ -27,13 +27,18 @@ export function settingRows(env: Readonly<Record<string, string | undefined>>): 
       const secret = 'secret' in settings[name] && typeof config[name] === 'string';
       return {
         ...row,
-        value: secret ? withoutSecrets(String(config[name])) : written(type.label, config[name]),
+        value: secret ? hidden(String(config[name])) : written(type.label, config[name]),
         source: config.provenance[name],
       };
     } catch {
       return { ...row, value: 'secret' in settings[name] ? '(hidden)' : (given ?? ''), source: 'invalid' };
     }
   });
+}
+
+/** A URL shows all but its password. */
+function hidden(secret: string): string {
+  return URL.canParse(secret) ? withoutSecrets(secret) : '(hidden)';
 }
 
 /** docs/configuration.md */

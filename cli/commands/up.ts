@@ -68,13 +68,19 @@ async function up(cli: Cli, config: Config, options: UpOptions): Promise<void> {
   const need = { postgres: config.databaseUrl === undefined, nats: config.natsUrl === undefined, redis: config.redisUrl === undefined };
   const services = await startLocalServices({ data: config.data, need, install: config.installMissing, log, signal: cli.signal });
   try {
-    await serve(cli, withLocal(config, localUrls(services)), services, options, log);
+    await serve(cli, withLocal(config, { ...localUrls(services), ...pushKeys(config, services) }), services, options, log);
   } finally {
     await removeRunFile(config.data);
     await services.stop();
     if (!need.postgres)
       log.warn(`the replication slot "${config.slot}" remains on the database and makes it keep WAL; remove it with: headwater detach`);
   }
+}
+
+/** The kept keys of web push, unless others are set. */
+function pushKeys(config: Config, { vapid }: LocalServices): { vapidPublicKey?: string; vapidPrivateKey?: string } {
+  const set = config.vapidPublicKey !== undefined || config.vapidPrivateKey !== undefined;
+  return set ? {} : { vapidPublicKey: vapid.publicKey, vapidPrivateKey: vapid.privateKey };
 }
 
 function localUrls({ databaseUrl, nats, redisUrl }: LocalServices): { databaseUrl?: string; natsUrl?: string; redisUrl?: string } {

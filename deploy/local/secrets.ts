@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { createECDH, randomBytes } from 'node:crypto';
 import { chmodSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HeadwaterError } from '../../pipeline/runtime/errors.ts';
@@ -6,11 +6,29 @@ import { HeadwaterError } from '../../pipeline/runtime/errors.ts';
 export const natsUsers = ['operator', 'capture', 'processor', 'gateway'] as const;
 export type NatsUser = (typeof natsUsers)[number];
 
-/** The passwords of the local servers, made at the first start and kept. */
+/** The passwords of the local servers and other secrets, made at the first start and kept. */
 export interface Secrets {
   readonly postgres: string;
   readonly redis: string;
   readonly nats: Readonly<Record<NatsUser, string>>;
+  /** Of web push: made once, since browsers subscribe for the public key. */
+  readonly vapid: VapidKeys;
+}
+
+/** A P-256 key pair, base64url. */
+export interface VapidKeys {
+  readonly publicKey: string;
+  readonly privateKey: string;
+}
+
+function vapidKeys(): VapidKeys {
+  const pair = createECDH('prime256v1');
+  const publicKey = pair.generateKeys().toString('base64url');
+  // Without its leading zeros, as it comes.
+  const privateKey = Buffer.concat([Buffer.alloc(32), pair.getPrivateKey()])
+    .subarray(-32)
+    .toString('base64url');
+  return { publicKey, privateKey };
 }
 
 /**
@@ -25,18 +43,21 @@ function password(): string {
 export function loadSecrets(data: string): Secrets {
   const path = join(data, 'secrets.json');
   const found = read(path);
-  if (found !== undefined) return found;
+  // One of a version that had no web push has no keys for it.
+  if (found?.vapid !== undefined) return { ...found, vapid: found.vapid };
   const secrets: Secrets = {
     postgres: password(),
     redis: password(),
     nats: { operator: password(), capture: password(), processor: password(), gateway: password() },
+    ...found,
+    vapid: vapidKeys(),
   };
   writeFileSync(`${path}.new`, `${JSON.stringify(secrets, null, 2)}\n`, { mode: 0o600 });
   renameSync(`${path}.new`, path);
   return secrets;
 }
 
-function read(path: string): Secrets | undefined {
+function read(path: string): (Omit<Secrets, 'vapid'> & { readonly vapid?: VapidKeys }) | undefined {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');

@@ -10,7 +10,7 @@ import { cacheDirectory, projectFile } from './paths.ts';
 import { choosePorts, type Ports } from './ports.ts';
 import { clusterMajor, postgresDirectory, startPostgres } from './postgres.ts';
 import { startRedis } from './redis.ts';
-import { loadSecrets, type Secrets } from './secrets.ts';
+import { loadSecrets, type Secrets, type VapidKeys } from './secrets.ts';
 import type { Server } from './server.ts';
 
 export interface LocalServicesOptions {
@@ -31,6 +31,8 @@ export interface LocalServices {
   /** One URL a user of nats.conf. */
   readonly nats?: NatsUrls;
   readonly redisUrl?: string;
+  /** The keys of web push that are kept with the data. */
+  readonly vapid: VapidKeys;
   /** The servers' process ids; another one after a server died and was started again. */
   readonly pids: { readonly postgres?: number; readonly nats?: number; readonly redis?: number };
   /** Resolves when one of the servers dies again and again, and is no longer started. Otherwise it stays pending. */
@@ -122,7 +124,7 @@ async function startAll(options: LocalServicesOptions, unlock: () => void): Prom
     const [cause] = failures;
     throw cause instanceof Error ? cause : new Error(messageOf(cause));
   }
-  return assemble(p, n, r, unlock);
+  return assemble(p, n, r, start.secrets.vapid, unlock);
 }
 
 type Started<T> = (Server & T) | undefined;
@@ -131,6 +133,7 @@ function assemble(
   p: Started<{ url: string }>,
   n: Started<{ urls: NatsUrls }>,
   r: Started<{ url: string }>,
+  vapid: VapidKeys,
   unlock: () => void,
 ): LocalServices {
   const servers = [p, n, r].filter((server) => server !== undefined);
@@ -139,6 +142,7 @@ function assemble(
     ...(p ? { databaseUrl: p.url } : {}),
     ...(n ? { nats: n.urls } : {}),
     ...(r ? { redisUrl: r.url } : {}),
+    vapid,
     get pids() {
       return { ...(p ? { postgres: p.pid } : {}), ...(n ? { nats: n.pid } : {}), ...(r ? { redis: r.pid } : {}) };
     },

@@ -44,6 +44,23 @@ export function openRedis(url: string, log: Logger, options: RedisOptions = {}):
 }
 
 /**
+ * A client for a worker of a job queue: its commands, and reads that block, wait for Redis however long that takes, so the
+ * worker neither spins nor fails. Where something must be said of Redis, another client says it.
+ */
+export function openQueueRedis(url: string, log: Logger): RedisClient {
+  const client = new Redis(url, {
+    connectionName: 'headwater',
+    maxRetriesPerRequest: null,
+    connectTimeout: 5_000,
+    keepAlive: 5_000,
+    retryStrategy: (times) => 20 + backoffMs(times, { capMs: 2_000 }),
+    reconnectOnError: (error) => error.message.startsWith('READONLY'),
+  });
+  client.on('error', (error: unknown) => log.debug({ error: messageOf(error) }, 'Redis connection of a queue'));
+  return client;
+}
+
+/**
  * Connects, waiting for as long as it takes, and checks that the server can hold state.
  * @throws HeadwaterError `redis_unauthorized` (usage), `redis_too_old` or `redis_evicts` (refused); the signal's reason when it fires first
  */

@@ -16,6 +16,10 @@ declare module 'fastify' {
     /** Set by the gateway before any route under `/v2` runs. */
     principal: Principal;
   }
+  interface FastifyContextConfig {
+    /** Served without a key. */
+    open?: true;
+  }
 }
 
 /** HTTP routes that a processor exports; the composition root mounts them on the gateway, behind its authentication. */
@@ -27,16 +31,29 @@ export function mayRead(principal: Pick<Principal, 'scopes'>, channel: string): 
   return has('admin') || has('read') || has(`read:${channel}`) || (channel === 'alerts' && has('alerts'));
 }
 
-/** The body of every error answer. */
+/** One thing that is wrong with a request: the message is a sentence that the field's name begins. */
+export interface FieldFault {
+  readonly field: string;
+  readonly message: string;
+}
+
+/** The body of every error answer. `faults`: all that is wrong, where that is more than one thing. */
 export function errorBody(
   code: HttpErrorCode,
   message: string,
   field?: string,
-): { error: { code: HttpErrorCode; message: string; field?: string } } {
-  return { error: { code, message, ...(field === undefined ? {} : { field }) } };
+  faults: readonly FieldFault[] = [],
+): { error: { code: HttpErrorCode; message: string; field?: string; faults?: readonly FieldFault[] } } {
+  return { error: { code, message, ...(field === undefined ? {} : { field }), ...(faults.length > 0 && { faults }) } };
 }
 
 /** Answers with an error, and the status that belongs to its code. */
-export function sendError(reply: FastifyReply, code: HttpErrorCode, message: string, field?: string): FastifyReply {
-  return reply.code(errorCodes[code].status).send(errorBody(code, message, field));
+export function sendError(
+  reply: FastifyReply,
+  code: HttpErrorCode,
+  message: string,
+  field?: string,
+  faults: readonly FieldFault[] = [],
+): FastifyReply {
+  return reply.code(errorCodes[code].status).send(errorBody(code, message, field, faults));
 }

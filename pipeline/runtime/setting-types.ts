@@ -89,6 +89,28 @@ export function url(...protocols: readonly string[]): SettingType<string> {
   };
 }
 
+/** A BCP 47 tag that this program knows number formats of. */
+export const locale: SettingType<string> = {
+  label: 'locale',
+  parse: (value) => {
+    try {
+      if (Intl.NumberFormat.supportedLocalesOf(value).length > 0) return value;
+    } catch {
+      // Not even a tag.
+    }
+    return fail('must be a locale like en, de-CH or fr');
+  },
+};
+
+/** Whom others can ask about this server. */
+export const contact: SettingType<string> = {
+  label: 'mailto: or https URL',
+  parse: (value) =>
+    /^(?:mailto:[^\s@]+@[^\s@]+|https:\/\/\S+)$/i.test(value)
+      ? value
+      : fail('must be a URL like mailto:ops@example.com or https://example.com'),
+};
+
 export function optional<T>(type: SettingType<T>): SettingType<T | undefined> {
   return { label: type.label, parse: (value) => (value === '' ? undefined : type.parse(value)) };
 }

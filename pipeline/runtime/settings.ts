@@ -1,4 +1,4 @@
-import { bool, bytes, choice, count, duration, list, name, optional, path, port, text, url } from './setting-types.ts';
+import { bool, bytes, choice, contact, count, duration, list, locale, name, optional, path, port, text, url } from './setting-types.ts';
 
 /**
  * Every setting: its variable, type, default and prose. This table is the one source of the configuration's types,
@@ -31,6 +31,19 @@ export const settings = {
     type: path,
     default: '.headwater',
     help: 'Directory of the local servers’ data, their logs and `run.json`.',
+  },
+  gateway: {
+    env: 'HEADWATER_GATEWAY',
+    type: optional(url('http', 'https')),
+    default: undefined,
+    help: 'Gateway that `headwater rules` talks to. Unset: the one in `run.json`.',
+  },
+  key: {
+    env: 'HEADWATER_KEY',
+    type: optional(text),
+    default: undefined,
+    secret: true,
+    help: 'API key for it, with the scope `alerts`. Unset: the one in `run.json`, for the gateway that stands there.',
   },
   logLevel: {
     env: 'HEADWATER_LOG_LEVEL',
@@ -137,6 +150,68 @@ export const settings = {
     type: count(1, 1_000_000),
     default: 20,
     help: 'New connections a second from one address.',
+  },
+  allowPrivateWebhooks: {
+    env: 'HEADWATER_ALLOW_PRIVATE_WEBHOOKS',
+    type: bool,
+    default: false,
+    help: 'For development: webhooks and push endpoints may be http, and lead to loopback and private addresses. Cloud metadata and other special addresses stay refused.',
+  },
+  smtpUrl: {
+    env: 'HEADWATER_SMTP_URL',
+    type: optional(url('smtp', 'smtps')),
+    default: undefined,
+    secret: true,
+    help: 'Mail server for notifications, `smtp://user:password@host:587` or `smtps://…`. A password is sent inside TLS only, unless the URL ends in `?requireTLS=false`. Unset: emails fail.',
+  },
+  mailFrom: {
+    env: 'HEADWATER_MAIL_FROM',
+    type: optional(text),
+    default: undefined,
+    help: 'Sender of notifications, `alerts@example.com` or `Headwater <alerts@example.com>`. Unset: emails fail.',
+  },
+  vapidPublicKey: {
+    env: 'HEADWATER_VAPID_PUBLIC_KEY',
+    type: optional(text),
+    default: undefined,
+    help: 'Public key of web push (P-256, base64url), which browsers subscribe with. `up` makes a pair and keeps it; elsewhere unset: push notifications fail.',
+  },
+  vapidPrivateKey: {
+    env: 'HEADWATER_VAPID_PRIVATE_KEY',
+    type: optional(text),
+    default: undefined,
+    secret: true,
+    help: 'Private key of web push (32 bytes in base64url).',
+  },
+  vapidSubject: {
+    env: 'HEADWATER_VAPID_SUBJECT',
+    type: optional(contact),
+    default: undefined,
+    help: 'Whom push services can ask about this server, `mailto:ops@example.com` or an https URL. Unset: the address of HEADWATER_MAIL_FROM.',
+  },
+  link: {
+    env: 'HEADWATER_LINK',
+    type: optional(url('https', 'http')),
+    default: undefined,
+    help: 'Where notifications link to: a URL with `{alert}` and `{rule}` in place of the ids. Unset: they carry no link.',
+  },
+  locale: {
+    env: 'HEADWATER_LOCALE',
+    type: locale,
+    default: 'en',
+    help: 'How notifications write numbers: a tag like `en`, `de-CH` or `fr`.',
+  },
+  notifyPerMinute: {
+    env: 'HEADWATER_NOTIFY_PER_MINUTE',
+    type: count(1, 1_000_000),
+    default: 20,
+    help: 'Notifications that a user gets one by one in a minute; a digest at its end tells of the rest.',
+  },
+  notifyRate: {
+    env: 'HEADWATER_NOTIFY_RATE',
+    type: count(1, 10_000),
+    default: 10,
+    help: 'Webhooks a second to one origin, by each process that delivers.',
   },
   demoRate: { env: 'HEADWATER_DEMO_RATE', type: count(1, 100_000), default: 50, help: 'Rows a second that the demo market writes.' },
   installMissing: { env: 'HEADWATER_INSTALL', type: bool, default: true, help: 'Whether `up` may install servers that are missing.' },
