@@ -5,6 +5,7 @@ import { catalogCommand } from './commands/catalog.ts';
 import { configCommand } from './commands/config.ts';
 import { keysCommand } from './commands/keys.ts';
 import { migrateCommand } from './commands/migrate.ts';
+import { rulesCommand } from './commands/rules.ts';
 import { statusCommand } from './commands/status.ts';
 import { tailCommand } from './commands/tail.ts';
 import { upCommand } from './commands/up.ts';
@@ -33,6 +34,7 @@ export function createProgram(cli: Cli, version: string): Command {
     catalogCommand(cli),
     statusCommand(cli),
     tailCommand(cli),
+    rulesCommand(cli),
     backfillCommand(cli),
     detachCommand(cli),
     resnapshotCommand(cli),

@@ -39,9 +39,28 @@ export async function migrate(url: string, options: MigrateOptions): Promise<Mig
       if (await apply(client, migration)) applied.push(migration.name);
     }
     if (applied.length > 0) options.log.info({ applied }, `migrated: ${applied.join(', ')}`);
+    await ensureApiRole(client, options.log);
     return { applied };
   } finally {
     await client.end();
+  }
+}
+
+/**
+ * The role through which people reach their own rows belongs to the cluster: a database that comes from a dump, or whose user may not
+ * make roles, lacks it. Everything but alerts over HTTP works without.
+ */
+async function ensureApiRole(client: PgClient, log: Logger): Promise<void> {
+  try {
+    const known = await client.query<{ known: boolean }>(`SELECT to_regprocedure('headwater.ensure_api_role()') IS NOT NULL AS known`);
+    if (!known.rows[0]?.known) return;
+    const missing = await locked(client, 'making the role headwater_api', async () => {
+      const { rows } = await client.query<{ missing: string | null }>('SELECT headwater.ensure_api_role() AS missing');
+      return rows[0]?.missing ?? undefined;
+    });
+    if (missing !== undefined) log.warn(`alerts over HTTP are off until a superuser of the database has run: ${missing}`);
+  } catch (error) {
+    log.warn({ error: messageOf(error) }, 'alerts over HTTP are off: the role headwater_api could not be made or checked');
   }
 }
 

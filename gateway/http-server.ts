@@ -67,6 +67,7 @@ async function authenticate(authenticator: Authenticator, request: FastifyReques
   // The matched route counts, not the path as it was written: the router decodes it. Where nothing matched, the path does.
   const path = request.routeOptions.url ?? pathOf(request);
   if ((path !== '/v2' && !path.startsWith('/v2/')) || path === realtimePath || request.method === 'OPTIONS') return;
+  if (request.routeOptions.config?.open === true) return;
   if (hasKeyInUrl(request.url)) return void (await sendError(reply, 'bad_request', keyInUrlMessage));
   const apiKey = bearerOf(request.headers.authorization);
   const outcome = apiKey === undefined ? undefined : await authenticator.authenticate(apiKey);
@@ -83,10 +84,11 @@ async function cors(origins: readonly string[], request: FastifyRequest, reply: 
   const { origin } = request.headers;
   if (origin === undefined || !origins.includes(origin)) return;
   reply.header('Access-Control-Allow-Origin', origin).header('Vary', 'Origin');
+  reply.header('Access-Control-Expose-Headers', 'ETag, Location, Retry-After');
   if (request.method !== 'OPTIONS') return;
   await reply
     .header('Access-Control-Allow-Methods', 'GET, POST, PUT, PATCH, DELETE')
-    .header('Access-Control-Allow-Headers', 'Authorization, Content-Type, If-Match')
+    .header('Access-Control-Allow-Headers', 'Authorization, Content-Type, If-Match, If-None-Match')
     .header('Access-Control-Max-Age', '600')
     .code(204)
     .send();

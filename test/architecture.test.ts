@@ -25,7 +25,9 @@ const importers: readonly { readonly library: RegExp; readonly place: string }[]
   { library: /^pg$|^pg-copy-streams$/, place: 'pipeline/clients/postgres.ts' },
   { library: /^ioredis$/, place: 'pipeline/clients/redis.ts' },
   { library: /^ws$/, place: 'gateway/' },
-  { library: /^bullmq$/, place: 'processors/' },
+  { library: /^bullmq$/, place: 'pipeline/clients/bullmq.ts' },
+  { library: /^nodemailer$/, place: 'processors/notify/channels/email.ts' },
+  { library: /^ipaddr\.js$/, place: 'processors/notify/channels/guard/address.ts' },
 ];
 
 /** Tests and benches drive servers with libraries of their own, as outsiders would. */

@@ -15,6 +15,7 @@ import type { Registry } from '../../pipeline/runtime/metrics.ts';
 import { databaseRows } from '../../pipeline/source/database-row-reader.ts';
 import { startGateway, type Gateway } from '../../gateway/gateway.ts';
 import { RedisPresence } from '../../gateway/redis-presence.ts';
+import { alertRoutes } from '../../processors/alerts/routes/routes.ts';
 import { RedisRows } from '../../processors/cache/redis-rows.ts';
 import { rowsRoutes } from '../../processors/cache/rows.ts';
 import { processors } from '../../processors/index.ts';
@@ -23,6 +24,9 @@ import type { Catalog } from '../../schemas/catalog.ts';
 
 /** Every role this version has. */
 export const roleNames: readonly string[] = ['capture', ...processors.map((processor) => processor.name), 'gateway'];
+
+/** A database that has not answered a processor for so long is taken to be away: its network may swallow what is sent. */
+const answerMs = 120_000;
 
 /** The NATS users of the roles; the same URL for all on a server that is not ours. */
 export interface NatsUrls {
@@ -137,12 +141,26 @@ async function startProcessor(
   catalog: Catalog,
   closers: (() => Promise<void>)[],
 ): Promise<Role> {
-  const { eventLog, connection } = await openLog(context, closers);
-  const replicas = Number(context.config.replicas);
-  const deadLetters = await untilItWorks('dead letters', () => JetStreamDeadLetters.open(connection, { replicas }), context);
-  const redis = await connectRedis(context.config.redisUrl!, context.log, { signal: context.signal });
-  closers.push(async () => closeRedis(redis));
-  return factory.start(context, { eventLog, deadLetters, catalog, redis });
+  const { config, log, signal } = context;
+  return factory.start(context, {
+    catalog,
+    async log() {
+      const { eventLog, connection } = await openLog(context, closers);
+      const replicas = Number(config.replicas);
+      const deadLetters = await untilItWorks('dead letters', () => JetStreamDeadLetters.open(connection, { replicas }), context);
+      return { eventLog, deadLetters };
+    },
+    async redis() {
+      const redis = await connectRedis(config.redisUrl!, log, { signal });
+      closers.push(async () => closeRedis(redis));
+      return redis;
+    },
+    postgres(max = 4) {
+      const pool = createPool(config.databaseUrl!, `headwater ${factory.name}`, log, max, { query_timeout: answerMs });
+      closers.push(() => pool.end());
+      return pool;
+    },
+  });
 }
 
 async function startGatewayRole(options: RolesOptions, closers: (() => Promise<void>)[]): Promise<Gateway> {
@@ -153,14 +171,18 @@ async function startGatewayRole(options: RolesOptions, closers: (() => Promise<v
   // Rows that wait for a lock must not keep anybody from being let in.
   const keyPool = createPool(config.databaseUrl!, 'headwater gateway keys', log, 2);
   const rowPool = createPool(config.databaseUrl!, 'headwater gateway rows', log, 5);
-  closers.push(async () => void (await Promise.all([keyPool.end(), rowPool.end()])));
+  const alertPool = createPool(config.databaseUrl!, 'headwater gateway alerts', log, 5);
+  closers.push(async () => void (await Promise.all([keyPool.end(), rowPool.end(), alertPool.end()])));
   // The gateway works without Redis and says what is missing, so it does not wait for it.
   const redis = openRedis(config.redisUrl!, log);
   closers.push(async () => closeRedis(redis));
   const presence = new RedisPresence({ client: redis, node: randomUUID(), log });
   closers.push(() => presence.close());
   const rows = new RedisRows(redis, catalog);
-  const routes = [rowsRoutes({ catalog, cache: rows, database: databaseRows(rowPool, catalog, config.subject), metrics, log })];
+  const routes = [
+    rowsRoutes({ catalog, cache: rows, database: databaseRows(rowPool, catalog, config.subject), metrics, log }),
+    alertRoutes({ pool: alertPool, eventLog, catalog, config, log }),
+  ];
   return startGateway(context, { eventLog, catalog, keys: postgresKeys(keyPool), rows, presence, routes });
 }
 

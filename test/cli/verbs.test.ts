@@ -47,7 +47,11 @@ describe('command line on real servers', function () {
       key: 'hw_x',
     });
     const { code, stdout } = await runCli(['migrate', '--json', '--data', folder]);
-    expect({ code, stdout: JSON.parse(stdout) as unknown }).to.deep.equal({ code: 0, stdout: { applied: ['headwater/0001_schema'] } });
+    expect(code).to.equal(0);
+    expect((JSON.parse(stdout) as { applied: string[] }).applied.slice(0, 2)).to.deep.equal([
+      'headwater/0001_schema',
+      'headwater/0002_alerts',
+    ]);
   });
 
   it('keys create prints the key alone on stdout; revoke by name, and list shows it', async () => {

@@ -203,6 +203,20 @@ describe('Postgres source', () => {
       expect(JSON.stringify(events[0]!.event['columns'])).not.to.contain('twice');
     });
 
+    it('of a domain are described by its base type, as their values are', async () => {
+      const events = await bench.captured(
+        'CREATE DOMAIN wei AS numeric(78,0)',
+        'CREATE DOMAIN balance AS wei',
+        'CREATE TABLE held (id int PRIMARY KEY, n balance, name varchar(9))',
+        `INSERT INTO held VALUES (1, 5, 'a')`,
+      );
+      expect(events[0]!.event['columns']).to.deep.equal([
+        { name: 'id', type: 'integer', key: true },
+        { name: 'n', type: 'numeric(78,0)', key: false },
+        { name: 'name', type: 'character varying(9)', key: false },
+      ]);
+    });
+
     it('of a partitioned table come under the name of its root, whichever partition they are in', async () => {
       const events = await bench.captured(
         'CREATE TABLE parted (id int, region text, n int, PRIMARY KEY (region, id)) PARTITION BY LIST (region)',
