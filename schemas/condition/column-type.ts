@@ -28,7 +28,7 @@ export type ColumnTypes = ReadonlyMap<string, string>;
  * - `printed`: every other type with a text form that Postgres prints (inet, interval, bytea's base64, bit, money …): equality of
  *   that text (of base64 for bytea).
  * - `tree`: json, jsonb, arrays: only whether they are null, or have changed.
- * - `open`: an enum, a domain, or a type that is not known: a number compares as a decimal, text as text.
+ * - `open`: an enum, or a type that is not known (a domain comes as its base type): a number compares as a decimal, text as text.
  */
 export type Family = 'number' | 'text' | 'time' | 'uuid' | 'boolean' | 'printed' | 'tree' | 'open';
 
