@@ -1,5 +1,7 @@
 import { isObject, show, type Fault } from './condition/check.ts';
 import { suggestion } from './nearest.ts';
+import { judgeRecipient } from './recipient.ts';
+import { judgeSecret } from './webhook-secret.ts';
 
 /** Where a rule notifies, as a request has it. */
 export type RuleChannel =
@@ -7,11 +9,8 @@ export type RuleChannel =
   | { readonly type: 'email'; readonly to: string }
   | { readonly type: 'push' };
 
-/** Most channels of a rule; the longest address of a webhook, and of a person (RFC 5321 §4.5.3). */
-const limits = { channels: 10, url: 2_048, email: 254, localPart: 64 } as const;
-
-/** The sizes of a key that Standard Webhooks asks for, in bytes. */
-const secretBytes = { least: 24, most: 64 } as const;
+/** Most channels of a rule; the longest address of a webhook. */
+const limits = { channels: 10, url: 2_048 } as const;
 
 const members: Readonly<Record<RuleChannel['type'], readonly string[]>> = {
   webhook: ['type', 'url', 'secret'],
@@ -65,7 +64,7 @@ function checkChannel(input: unknown, report: Report): RuleChannel | undefined {
 function checkWebhook(url: unknown, secret: unknown, report: Report): RuleChannel | undefined {
   const urlFault = judgeUrl(url);
   if (urlFault !== undefined) report('.url', urlFault);
-  const secretFault = secret === undefined ? undefined : judgeSecret(secret);
+  const secretFault = secret === undefined ? undefined : judgeSecret(typeof secret === 'string' ? secret : '');
   if (secretFault !== undefined) report('.secret', secretFault);
   if (urlFault !== undefined || secretFault !== undefined) return undefined;
   return { type: 'webhook', url: url as string, ...(secret !== undefined && { secret: secret as string }) };
@@ -81,14 +80,6 @@ function judgeUrl(url: unknown): string | undefined {
   return parsed.username !== '' || parsed.password !== '' ? 'must not have a user name or password in it' : undefined;
 }
 
-function judgeSecret(secret: unknown): string | undefined {
-  const base64 =
-    typeof secret === 'string' ? /^whsec_((?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?)$/u.exec(secret)?.[1] : undefined;
-  const bytes = base64 === undefined ? 0 : (base64.length / 4) * 3 - (base64.length - base64.replace(/=+$/u, '').length);
-  if (bytes >= secretBytes.least && bytes <= secretBytes.most) return undefined;
-  return `must be whsec_ followed by ${secretBytes.least} to ${secretBytes.most} bytes in base64, or be left out`;
-}
-
 function checkEmail(to: unknown, report: Report): RuleChannel | undefined {
   const fault = judgeEmail(to);
   if (fault === undefined) return { type: 'email', to: to as string };
@@ -98,9 +89,5 @@ function checkEmail(to: unknown, report: Report): RuleChannel | undefined {
 
 function judgeEmail(to: unknown): string | undefined {
   if (to === undefined) return 'is missing: whom to write to';
-  if (typeof to !== 'string') return `is ${show(to)}, and must be an email address`;
-  if (to.length > limits.email || to.indexOf('@') > limits.localPart) return 'is too long for an email address';
-  // One plain address: nothing in it may read as a list, a name, or a header.
-  const plain = /^[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z0-9-]+$/u.test(to);
-  return plain ? undefined : `is ${show(to)}, and must be one plain email address like name@example.com`;
+  return typeof to === 'string' ? judgeRecipient(to) : `is ${show(to)}, and must be an email address`;
 }

@@ -4,7 +4,6 @@ import { parseDuration } from '../../../schemas/duration.ts';
 import type { RuleChannel } from '../../../schemas/rule-channels.ts';
 import { checkRule, type RuleDocument } from '../../../schemas/rule.ts';
 import { judgeUrl } from '../../notify/channels/guard/url.ts';
-import { judgeRecipient } from '../../notify/channels/recipient.ts';
 import { badBody } from './fault.ts';
 import type { OwnedRows } from './owned-rows.ts';
 import type { RuleContent } from './rule-resource.ts';
@@ -64,17 +63,14 @@ export class RuleJudge {
     return rows.catalogue((statements) => findTable(statements, name, catalog, publications));
   }
 
-  /** Whoever gives an address that cannot be used is told now, not when an alert is lost. */
+  /** Whoever gives a URL that must not be called is told now, not when an alert is lost. */
   #targetFaults(channels: unknown): readonly FieldFault[] {
     if (!Array.isArray(channels)) return [];
     return channels.flatMap((channel: unknown, i): FieldFault[] => {
-      const { type, url, to } = (channel ?? {}) as Body;
-      if (type === 'webhook' && typeof url === 'string') {
-        const { fault } = judgeUrl(url, { allowPrivate: this.#parts.allowPrivate });
-        return fault === undefined ? [] : [{ field: `channels[${i}].url`, message: fault }];
-      }
-      const fault = type === 'email' && typeof to === 'string' ? judgeRecipient(to) : undefined;
-      return fault === undefined ? [] : [{ field: `channels[${i}].to`, message: fault }];
+      const { type, url } = (channel ?? {}) as Body;
+      if (type !== 'webhook' || typeof url !== 'string') return [];
+      const { fault } = judgeUrl(url, { allowPrivate: this.#parts.allowPrivate });
+      return fault === undefined ? [] : [{ field: `channels[${i}].url`, message: fault }];
     });
   }
 }

@@ -5,7 +5,7 @@ import type { Attempt, Channel, Notice } from '../channel.ts';
 import { withDeadline } from '../../../pipeline/runtime/tasks.ts';
 import { cleanAnswer } from './answer.ts';
 import type { Mailbox } from './mailbox.ts';
-import { judgeRecipient } from './recipient.ts';
+import { judgeRecipient } from '../../../schemas/recipient.ts';
 import { htmlOf } from './templates/html.ts';
 import { messageOfNotice, type Message } from './templates/message.ts';
 import { textOf } from './templates/text.ts';

@@ -1,4 +1,4 @@
-import { judgeRecipient } from './recipient.ts';
+import { judgeRecipient } from '../../../schemas/recipient.ts';
 
 export interface Mailbox {
   /** Empty when there is none. */

@@ -3,7 +3,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import type { Attempt, Channel, Notice } from '../../../../processors/notify/channel.ts';
 import { emailChannel } from '../../../../processors/notify/channels/email.ts';
 import { parseMailbox } from '../../../../processors/notify/channels/mailbox.ts';
-import { judgeRecipient } from '../../../../processors/notify/channels/recipient.ts';
+import { judgeRecipient } from '../../../../schemas/recipient.ts';
 import { certificate, key } from './support/certificate.ts';
 import { refusal, startMailServer, type Delivery, type MailServer } from './support/mail-server.ts';
 import { alert, digest, firing, resolved, rule } from './support/notices.ts';

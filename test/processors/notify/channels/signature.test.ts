@@ -1,7 +1,8 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { Webhook } from 'standardwebhooks';
-import { judgeSecret, newSecret, secretKey } from '../../../../processors/notify/channels/secret.ts';
+import { newSecret, secretKey } from '../../../../processors/notify/channels/secret.ts';
+import { judgeSecret } from '../../../../schemas/webhook-secret.ts';
 import { signedHeaders } from '../../../../processors/notify/channels/signature.ts';
 
 describe('webhook signatures', () => {
@@ -51,10 +52,11 @@ describe('webhook signatures', () => {
 });
 
 describe('webhook secrets', () => {
-  it('are 24 to 64 bytes in base64, with or without whsec_', () => {
+  it('are 24 to 64 bytes in base64; one without whsec_ can be used, but not given', () => {
     const bytes = (n: number): string => Buffer.alloc(n, 7).toString('base64');
     expect(judgeSecret(newSecret())).to.equal(undefined);
-    expect(judgeSecret(bytes(24))).to.equal(undefined);
+    expect(judgeSecret(`whsec_${bytes(24)}`)).to.equal(undefined);
+    expect(secretKey(bytes(24))).to.have.length(24);
     expect(secretKey(`whsec_${bytes(64)}`)).to.have.length(64);
     for (const text of [
       '',
@@ -66,8 +68,10 @@ describe('webhook secrets', () => {
       'a'.repeat(31),
       `${bytes(32)}\n`,
       bytes(33).replace(/.$/, '_'),
-    ])
+    ]) {
       expect(judgeSecret(text), text).to.match(/^must be whsec_/);
+      expect(secretKey(text), text).to.equal(undefined);
+    }
   });
 
   it('are never repeated in a message', () => {
