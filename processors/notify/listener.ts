@@ -33,14 +33,9 @@ export class Bell {
 
 /** Rings whenever the outbox has got something, on a connection of its own, until the signal fires. Behind a pooling proxy nothing may be heard. */
 export async function listenToOutbox(url: string, bell: Bell, options: { signal: AbortSignal; log: Logger }): Promise<void> {
-  const { signal, log } = options;
-  while (!signal.aborted) {
-    try {
-      await untilItWorks('notify: listening to the outbox', () => listenOnce(url, bell, options), options);
-    } catch (error) {
-      if (!signal.aborted) log.debug({ error }, 'notify: not listening');
-    }
-  }
+  await untilItWorks('notify: listening to the outbox', () => listenOnce(url, bell, options), options).catch((error: unknown) => {
+    if (!options.signal.aborted) throw error;
+  });
 }
 
 /** Resolves when the signal fires; rejects when the connection is lost. */
