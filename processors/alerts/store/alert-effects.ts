@@ -1,7 +1,7 @@
 import type { Queryable } from '../../../pipeline/clients/postgres.ts';
 import type { PostgresEffects } from '../../../pipeline/runner/postgres-state-store.ts';
 import { parseEntityKey, parseEpisodeKey, parseSampleKey, type AlertEffects, type SavedEntity, type SavedSample } from '../engine/saved.ts';
-import { StateTable, type Cells } from './cells.ts';
+import { forJsonb, StateTable, type Cells } from './cells.ts';
 import { compactJournal, EntityJournal } from './entity-journal.ts';
 import { writeTransitions } from './transitions.ts';
 
@@ -61,7 +61,12 @@ async function writeState(client: Queryable, processor: string, effects: AlertEf
   );
   await state.episodes.save(
     ...on,
-    rowsOf(effects.episodes, ({ rule, entity, phase }) => [rule, entity, phase], JSON.stringify),
+    // Taken apart in SQL when alerts are mended, which refuses what a value of an alert may hold.
+    rowsOf(
+      effects.episodes,
+      ({ rule, entity, phase }) => [rule, entity, phase],
+      (episode) => forJsonb(JSON.stringify(episode)),
+    ),
   );
   await state.samples.save(
     ...on,

@@ -10,16 +10,21 @@ export type Columns = Readonly<Record<string, string>>;
 const most = { rows: 5_000, characters: 4 * 1024 ** 2 };
 
 /** Items in groups that are small enough for one statement, in order. */
-export function* chunksOf<T>(items: Iterable<T>, sizeOf: (item: T) => number): Generator<T[], void, undefined> {
+export function* chunksOf<T>(items: Iterable<T>, measure: (item: T) => number): Generator<T[], void, undefined> {
   let [chunk, size]: [T[], number] = [[], 0];
   for (const item of items) {
     chunk.push(item);
-    size += sizeOf(item);
+    size += measure(item);
     if (chunk.length < most.rows && size < most.characters) continue;
     yield chunk;
     [chunk, size] = [[], 0];
   }
   if (chunk.length > 0) yield chunk;
+}
+
+/** How much a row is, roughly. */
+export function sizeOf(cells: Cells): number {
+  return cells.reduce<number>((sum, cell) => sum + (typeof cell === 'string' ? cell.length : 8), 0);
 }
 
 /**
@@ -75,7 +80,6 @@ export class StateTable {
 }
 
 async function run(client: Queryable, sql: string, processor: string, rows: Iterable<Cells>): Promise<void> {
-  const sizeOf = (cells: Cells): number => cells.reduce<number>((sum, cell) => sum + (typeof cell === 'string' ? cell.length : 8), 0);
   for (const chunk of chunksOf(rows, sizeOf)) await client.query(sql, [processor, ...arraysOf(chunk)]);
 }
 

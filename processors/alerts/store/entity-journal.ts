@@ -1,5 +1,5 @@
 import type { Queryable } from '../../../pipeline/clients/postgres.ts';
-import type { Cells } from './cells.ts';
+import { arraysOf, chunksOf, sizeOf, type Cells } from './cells.ts';
 
 /** Commits after which the journal goes into the table. More would make a start slow, fewer would write hot entities too often. */
 const mostCommits = 50;
@@ -28,7 +28,7 @@ export async function compactJournal(client: Queryable, processor: string): Prom
   await client.query(compact, [processor]);
 }
 
-/** Writes entities' records: one row for all of a commit, and from time to time each into its own. */
+/** Writes entities' records: one row for all of a commit, unless it is huge, and from time to time each into its own. */
 export class EntityJournal {
   readonly #processor: string;
   #commits = 0;
@@ -40,7 +40,7 @@ export class EntityJournal {
   /** @param rows table, grouping, entity and record as JSON text; null: deleted */
   async write(client: Queryable, rows: readonly Cells[]): Promise<void> {
     if (rows.length === 0) return;
-    await client.query(append, [this.#processor, ...[0, 1, 2, 3].map((n) => rows.map((row) => row[n]))]);
+    for (const chunk of chunksOf(rows, sizeOf)) await client.query(append, [this.#processor, ...arraysOf(chunk)]);
     if (++this.#commits < mostCommits) return;
     await compactJournal(client, this.#processor);
     this.#commits = 0;

@@ -155,7 +155,7 @@ describe('store of the alerts', () => {
     await database?.drop();
   });
   beforeEach(async () => {
-    const tables = ['rules', 'episodes', 'entities', 'samples', 'tables'].map((name) => `headwater.alert_state_${name}`);
+    const tables = ['rules', 'episodes', 'entities', 'journal', 'samples', 'tables'].map((name) => `headwater.alert_state_${name}`);
     await pool.query(
       `TRUNCATE headwater.processor_offsets, headwater.alert_history, headwater.alert_outbox, headwater.alert_rules, ${tables.join(', ')} CASCADE`,
     );
@@ -338,14 +338,18 @@ describe('store of the alerts', () => {
     await commit({
       transitions: [fired(1), fired(2), resolved(2), fired(3)],
       rules: new Map([[ruleId(1), savedRule(1)]]),
-      episodes: new Map([[episodeKey(ruleId(1), 'a'), episode(1, 'a', 'firing')]]),
+      // The value is one that SQL cannot take out of JSON.
+      episodes: new Map([
+        [episodeKey(ruleId(1), 'a'), { ...episode(1, 'a', 'firing'), fired: { alert: alertId(1), at: micros, seq: 7, value: 'x\u0000' } }],
+      ]),
+      entities: new Map([[entityKey(streamKey(table, ''), 'a'), entity('a')]]),
       clock: { seq: 20, at: micros + 5_000_000 },
     });
     seq = 1;
     await beginAnew({ pool, store, processor: 'alerts' });
     expect(await store.offset()).to.equal(undefined);
     const loaded = await load();
-    expect([loaded.clock, loaded.rules, loaded.episodes]).to.deep.equal([undefined, [], []]);
+    expect([loaded.clock, loaded.rules, loaded.episodes, loaded.entities]).to.deep.equal([undefined, [], [], []]);
     expect(await outbox()).to.deep.equal(['1 firing', '2 firing', '2 resolved', '3 firing', '1 resolved']);
     expect((await history()).map(({ state, reason }) => `${String(state)} ${String(reason)}`)).to.deep.equal([
       'resolved epoch_changed',
