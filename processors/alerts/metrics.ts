@@ -41,8 +41,6 @@ export function alertMetrics(registry: Registry, engine: AlertFigures): AlertMet
       },
     }),
   );
-  // Counting takes a while when there is much: once for all of them.
-  let counts: ReturnType<AlertFigures['counts']> | undefined;
   for (const name of gauges) {
     registry.registerMetric(
       new Gauge({
@@ -50,9 +48,7 @@ export function alertMetrics(registry: Registry, engine: AlertFigures): AlertMet
         help: help[name],
         registers: [],
         collect() {
-          if (!counts) queueMicrotask(() => (counts = undefined));
-          counts ??= engine.counts();
-          this.set(counts[name]);
+          this.set(engine.counts()[name]);
         },
       }),
     );

@@ -131,12 +131,8 @@ export class AlertEngine {
     let [pending, firing, entities] = [0, 0, 0];
     for (const stream of this.#rules.streams()) {
       entities += stream.entities.size;
-      for (const { episodes } of stream.entities.values()) {
-        for (const { phase } of episodes?.values() ?? []) {
-          if (phase === 'pending') pending++;
-          else if (phase === 'firing') firing++;
-        }
-      }
+      pending += stream.phases.pending;
+      firing += stream.phases.firing;
     }
     return { rules: this.#rules.size, pending, firing, entities };
   }

@@ -9,19 +9,21 @@ export class Episode implements Timed {
   readonly rule: LiveRule;
   readonly entity: Entity;
   due: Micros = Infinity;
-  phase: SavedEpisode['phase'] = 'pending';
   since: Micros;
   opener: string;
   falseSince: Micros | undefined = undefined;
   fired: SavedFiring | undefined = undefined;
+  #phase: SavedEpisode['phase'];
   #next: Episode | undefined = undefined;
   #previous: Episode | undefined = undefined;
 
-  constructor(rule: LiveRule, entity: Entity, since: Micros, opener: string) {
+  constructor(rule: LiveRule, entity: Entity, since: Micros, opener: string, phase: SavedEpisode['phase'] = 'pending') {
     this.rule = rule;
     this.entity = entity;
     this.since = since;
     this.opener = opener;
+    this.#phase = phase;
+    rule.stream.phases[phase]++;
     this.#next = rule.episodes;
     if (this.#next) this.#next.#previous = this;
     rule.episodes = this;
@@ -31,11 +33,21 @@ export class Episode implements Timed {
 
   /** As it was stored. */
   static from(saved: SavedEpisode, rule: LiveRule, entity: Entity): Episode {
-    const episode = new Episode(rule, entity, saved.since, saved.opener);
-    episode.phase = saved.phase;
+    const episode = new Episode(rule, entity, saved.since, saved.opener, saved.phase);
     episode.falseSince = saved.falseSince;
     episode.fired = saved.fired;
     return episode;
+  }
+
+  get phase(): SavedEpisode['phase'] {
+    return this.#phase;
+  }
+
+  set phase(phase: SavedEpisode['phase']) {
+    const { phases } = this.rule.stream;
+    phases[this.#phase]--;
+    phases[phase]++;
+    this.#phase = phase;
   }
 
   get next(): Episode | undefined {
@@ -44,6 +56,7 @@ export class Episode implements Timed {
 
   /** Takes it out of its rule's list and its entity. */
   leave(): void {
+    this.rule.stream.phases[this.#phase]--;
     if (this.#previous) this.#previous.#next = this.#next;
     else this.rule.episodes = this.#next;
     if (this.#next) this.#next.#previous = this.#previous;

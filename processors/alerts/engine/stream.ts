@@ -7,7 +7,7 @@ import { Bucket, type BucketStream } from './bucket.ts';
 import type { Entity } from './entity.ts';
 import type { LiveRule } from './live-rule.ts';
 import type { Source } from './move.ts';
-import { streamKey } from './saved.ts';
+import { streamKey, type SavedEpisode } from './saved.ts';
 import type { TableColumns } from './table-columns.ts';
 import { Wanted, type Anchor } from './wanted.ts';
 
@@ -44,6 +44,8 @@ export class Stream implements BucketStream {
   readonly columns: Column[] = [];
   readonly windows: Window[] = [];
   readonly entities = new Map<string, Entity>();
+  /** How many episodes of its rules are in each phase. */
+  readonly phases: Record<SavedEpisode['phase'], number> = { pending: 0, firing: 0, idle: 0 };
   /** Durations without an event that rules ask for, shortest first. */
   absences: { readonly duration: Micros; readonly wanted: Wanted }[] = [];
   newestRule: Seq = 0;
