@@ -10,7 +10,7 @@ import { locate } from '../connections.ts';
 import { startAdminServer } from '../roles/admin-server.ts';
 import { loadCatalog } from '../roles/catalog.ts';
 import { roleNames, startRoles, type NatsUrls } from '../roles/start-roles.ts';
-import { aborted } from '../signals.ts';
+import { aborted } from '../../pipeline/runtime/tasks.ts';
 import { verb } from '../verb.ts';
 
 /** `headwater run` */

@@ -16,7 +16,7 @@ import { startAdminServer } from '../roles/admin-server.ts';
 import { loadCatalog } from '../roles/catalog.ts';
 import { roleNames, startRoles, type NatsUrls, type RunningRoles } from '../roles/start-roles.ts';
 import { removeRunFile, writeRunFile, type RunFile } from '../run-file.ts';
-import { aborted } from '../signals.ts';
+import { aborted } from '../../pipeline/runtime/tasks.ts';
 import { banner } from '../banner.ts';
 import { verb } from '../verb.ts';
 import { sameUrl } from './run.ts';

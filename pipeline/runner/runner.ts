@@ -4,6 +4,7 @@ import type { EventLog } from '../log/event-log.ts';
 import { backoffMs, pause } from '../runtime/backoff.ts';
 import { messageOf, type HeadwaterError } from '../runtime/errors.ts';
 import type { Role, RoleContext } from '../runtime/lifecycle.ts';
+import { linked } from '../runtime/tasks.ts';
 import type { DeadLetters } from './dead-letters.ts';
 import type { BatchLimits } from './group-commit.ts';
 import { Lease } from './lease.ts';
@@ -66,10 +67,7 @@ class Runner<Effects> {
       log: context.log,
       onHealth: (ok, detail) => context.health.report(name, ok, detail),
     };
-    const stop = (): void => this.#stopping.abort();
-    context.signal.addEventListener('abort', stop, { once: true });
-    if (context.signal.aborted) stop();
-    this.done = this.#run().finally(() => context.signal.removeEventListener('abort', stop));
+    this.done = linked(context.signal, this.#stopping, () => this.#run());
     // Whoever holds the role awaits `done`; until then a fault must not count as unhandled.
     this.done.catch(() => undefined);
   }

@@ -1,14 +1,19 @@
+/** Resolves when the signal fires. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+}
+
 /**
- * Runs something with a controller of its own that also aborts when the given signal does. Linked by hand: a signal made by
- * `AbortSignal.any` can be collected as garbage together with a time-out before it fires (nodejs/node issue 57736).
+ * Runs something while the controller aborts when the given signal does. Linked by hand: a signal made by `AbortSignal.any`
+ * can be collected as garbage together with a time-out before it fires (nodejs/node issue 57736).
  */
-async function withController<T>(signal: AbortSignal, run: (controller: AbortController) => Promise<T>): Promise<T> {
-  const controller = new AbortController();
+export async function linked<T>(signal: AbortSignal, controller: AbortController, run: () => Promise<T>): Promise<T> {
   const abort = (): void => controller.abort(signal.reason);
   signal.addEventListener('abort', abort, { once: true });
   if (signal.aborted) abort();
   try {
-    return await run(controller);
+    return await run();
   } finally {
     signal.removeEventListener('abort', abort);
   }
@@ -16,7 +21,8 @@ async function withController<T>(signal: AbortSignal, run: (controller: AbortCon
 
 /** Runs something with a signal that fires with the given one, or after `ms`. */
 export function withDeadline<T>(ms: number, signal: AbortSignal, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  return withController(signal, async (controller) => {
+  const controller = new AbortController();
+  return linked(signal, controller, async () => {
     const timer = setTimeout(() => controller.abort(new Error(`not done within ${ms / 1_000} s`)), ms);
     try {
       return await run(controller.signal);
@@ -31,7 +37,8 @@ export function withDeadline<T>(ms: number, signal: AbortSignal, run: (signal: A
  * nothing goes on behind the caller's back. Rejects with what the first was rejected with. Tasks end when their signal fires.
  */
 export function untilFirst(signal: AbortSignal, ...tasks: readonly ((signal: AbortSignal) => Promise<unknown>)[]): Promise<void> {
-  return withController(signal, async (controller) => {
+  const controller = new AbortController();
+  return linked(signal, controller, async () => {
     const running = tasks.map((task) => task(controller.signal));
     try {
       await Promise.race(running);

@@ -3,6 +3,7 @@ import type { PgPool } from '../../pipeline/clients/postgres.ts';
 import { pause, untilItWorks } from '../../pipeline/runtime/backoff.ts';
 import { messageOf } from '../../pipeline/runtime/errors.ts';
 import type { Role, RoleContext } from '../../pipeline/runtime/lifecycle.ts';
+import { aborted, linked } from '../../pipeline/runtime/tasks.ts';
 import type { RuleCondition } from '../../schemas/condition/condition.ts';
 import { attemptOf, type Channels } from './delivery.ts';
 import { Dispatcher } from './dispatcher.ts';
@@ -73,10 +74,7 @@ export class Notify implements Role {
     this.#queues = new Queues({ redisUrl, prefix, concurrency: options.concurrency, log, work });
     // Each attempt under way listens: there is no leak to warn of.
     setMaxListeners(0, this.#ending.signal);
-    const stop = (): void => this.#stopping.abort();
-    context.signal.addEventListener('abort', stop, { once: true });
-    if (context.signal.aborted) stop();
-    this.done = this.#run().finally(() => context.signal.removeEventListener('abort', stop));
+    this.done = linked(context.signal, this.#stopping, () => this.#run());
     this.done.catch(() => undefined);
   }
 
@@ -90,7 +88,7 @@ export class Notify implements Role {
     const { log } = this.#context;
     const { sweepMs } = this.#parts.options;
     // At once with the stop, whatever the others still wait for.
-    const finished = untilAborted(signal).then(() => this.#finish());
+    const finished = aborted(signal).then(() => this.#finish());
     try {
       await Promise.all([
         this.#plan(),
@@ -197,13 +195,6 @@ export class Notify implements Role {
     await Promise.all([this.#queues.close(), ...Object.values(this.#parts.channels).map((channel) => channel?.close())]);
     if (waited.signal.aborted) await stopped;
   }
-}
-
-function untilAborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 }
 
 /** The target as the log of attempts shows it: parts of a URL can be secrets. */
