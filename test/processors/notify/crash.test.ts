@@ -4,7 +4,7 @@ import { tcpProxy } from '../../support/tcp-proxy.ts';
 import { runTestProgram, type TestProgram } from '../../support/programs.ts';
 import { until } from '../../support/role-context.ts';
 import { notifyWorld, type NotifyWorld } from './support/notify-world.ts';
-import { startReceiver, type Receiver } from './support/receiver.ts';
+import { answers, startReceiver, type Receiver } from './support/receiver.ts';
 
 const fast = { webhook: { inFlight: 8, perSecond: 10_000 }, email: { inFlight: 1, perSecond: 1 }, push: { inFlight: 1, perSecond: 1 } };
 const all = { perUserMinute: 1_000_000, perRuleMinute: 1_000_000, endpoints: fast };
@@ -64,7 +64,7 @@ describe('notify, when something breaks', () => {
     receiver.answer = () => void program.child.kill('SIGKILL');
     const alerts = await fireMany(1, [{ type: 'webhook', url: receiver.url }]);
     await program.ended;
-    receiver.answer = (_, response) => void response.writeHead(200).end();
+    receiver.answer = answers(200);
     world.start({ leaseMs: 1_000 });
     await until(async () => (await unsettled()) === 0);
     expect(receiver.received.length).to.equal(2);
@@ -77,7 +77,7 @@ describe('notify, when something breaks', () => {
   });
 
   it('killed again and again under load, it tells of every alert under one id', async () => {
-    receiver.answer = (_, response) => void setTimeout(() => response.writeHead(200).end(), 5 * Math.random());
+    receiver.answer = (response) => void setTimeout(() => response.writeHead(200).end(), 5 * Math.random());
     let firing = true;
     const alerts = fireMany(800, [{ type: 'webhook', url: receiver.url }]).finally(() => (firing = false));
     for (let kills = 0; kills < 5 || firing; kills++) {
@@ -92,7 +92,7 @@ describe('notify, when something breaks', () => {
   });
 
   it('loses nothing when Redis is emptied, and does not wait for it', async () => {
-    receiver.answer = (_, response) => void setTimeout(() => response.writeHead(200).end(), 20);
+    receiver.answer = (response) => void setTimeout(() => response.writeHead(200).end(), 20);
     world.start(all);
     let firing = true;
     const alerts = fireMany(1_000, [{ type: 'webhook', url: receiver.url }]).finally(() => (firing = false));
@@ -134,7 +134,7 @@ describe('notify, when something breaks', () => {
   });
 
   it('loses nothing, and repeats nothing, when connections to PostgreSQL break', async () => {
-    receiver.answer = (_, response) => void setTimeout(() => response.writeHead(200).end(), 5);
+    receiver.answer = (response) => void setTimeout(() => response.writeHead(200).end(), 5);
     const alerts = await fireMany(300, [{ type: 'webhook', url: receiver.url }]);
     world.start({ ...all, leaseMs: 3_000 });
     for (let n = 0; n < 5; n++) {
@@ -149,7 +149,7 @@ describe('notify, when something breaks', () => {
   });
 
   it('sends each notification once when two instances share the work', async () => {
-    receiver.answer = (_, response) => void setTimeout(() => response.writeHead(200).end(), 5);
+    receiver.answer = (response) => void setTimeout(() => response.writeHead(200).end(), 5);
     world.start(all);
     world.start(all);
     const alerts = await fireMany(500, [{ type: 'webhook', url: receiver.url }]);
@@ -166,7 +166,7 @@ describe('notify, when something breaks', () => {
     const began = performance.now();
     await role.stop();
     expect(performance.now() - began).to.be.within(290, 2_000);
-    receiver.answer = (_, response) => void response.writeHead(200).end();
+    receiver.answer = answers(200);
     world.start();
     await until(async () => (await unsettled()) === 0);
     expectEachTold(alerts);

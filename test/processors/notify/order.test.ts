@@ -6,15 +6,14 @@ import { planNext, type Planned } from '../../../processors/notify/planner.ts';
 import { begin, takeTurn } from '../../../processors/notify/plan-store.ts';
 import { until } from '../../support/role-context.ts';
 import { notifyWorld, type NotifyWorld } from './support/notify-world.ts';
-import { startReceiver, type Receiver } from './support/receiver.ts';
+import { answers, startReceiver, type Receiver } from './support/receiver.ts';
 
-const types = ({ received }: Receiver): string[] => received.map(({ body }) => (JSON.parse(body) as { type: string }).type);
+const types = ({ received }: Receiver): string[] => received.map(({ text }) => (JSON.parse(text) as { type: string }).type);
 
 describe('notify, order and turns', () => {
   let world: NotifyWorld;
   let receiver: Receiver;
   const webhook = (path = ''): object => ({ type: 'webhook', url: receiver.url + path });
-  const settled = async (): Promise<boolean> => (await world.jobs(`state IN ('queued', 'delivering', 'collecting')`)).length === 0;
   beforeEach(async () => {
     world = await notifyWorld();
     receiver = await startReceiver();
@@ -26,7 +25,7 @@ describe('notify, order and turns', () => {
 
   it('tells of the end only when the beginning has been told of, however often that fails', async () => {
     const rule = await world.rule({ channels: [webhook()] });
-    receiver.answer = ({ body }, response) => void response.writeHead(body.includes('"alert.firing"') ? 503 : 200).end();
+    receiver.answer = (response, { text }) => void response.writeHead(text.includes('"alert.firing"') ? 503 : 200).end();
     world.start();
     const [alert] = await world.fire({ rule });
     await until(() => receiver.received.length > 0);
@@ -37,14 +36,14 @@ describe('notify, order and turns', () => {
     expect((await world.jobs(`transition = 'resolved'`)).map(({ state, reason }) => [state, reason])).to.deep.equal([
       ['queued', 'firing_first'],
     ]);
-    receiver.answer = (_, response) => void response.writeHead(200).end();
-    await until(settled);
+    receiver.answer = answers(200);
+    await until(() => world.settled());
     expect(types(receiver).slice(-2)).to.deep.equal(['alert.firing', 'alert.resolved']);
   });
 
   it('tells of the end also when the beginning was given up', async () => {
     const rule = await world.rule({ channels: [webhook()] });
-    receiver.answer = ({ body }, response) => void response.writeHead(body.includes('"alert.firing"') ? 503 : 200).end();
+    receiver.answer = (response, { text }) => void response.writeHead(text.includes('"alert.firing"') ? 503 : 200).end();
     world.start();
     const [alert] = await world.fire({ rule }, { rule, entity: { id: 2 } });
     await world.fire({ rule, alert: alert!, transition: 'resolved', at: 5 });
@@ -57,7 +56,7 @@ describe('notify, order and turns', () => {
   it('does not let what has backed off wait when its endpoint is back, unless the receiver asked for it', async () => {
     const rule = await world.rule({ channels: [webhook()] });
     const asked = await world.rule({ channels: [webhook('/later')] });
-    receiver.answer = ({ path }, response) => void response.writeHead(503, path === '/hook/later' ? { 'retry-after': '3600' } : {}).end();
+    receiver.answer = (response, { path }) => void response.writeHead(503, path === '/hook/later' ? { 'retry-after': '3600' } : {}).end();
     world.start({ breakerFailures: 4 });
     await world.fire({ rule: asked, entity: { id: 0 } }, ...[1, 2, 3, 4].map((id) => ({ rule, entity: { id } })));
     const open = `SELECT FROM headwater.notification_endpoints WHERE open_until IS NOT NULL`;
@@ -69,7 +68,7 @@ describe('notify, order and turns', () => {
         WHERE job_id <> (SELECT min(job_id) FROM headwater.notification_jobs WHERE rule_id = $1)`,
       [rule],
     );
-    receiver.answer = (_, response) => void response.writeHead(200).end();
+    receiver.answer = answers(200);
     await until(async () => (await world.jobs(`state = 'delivered'`)).length === 4);
     expect((await world.jobs(`state <> 'delivered'`)).map(({ state, reason }) => [state, reason])).to.deep.equal([
       ['queued', 'retry_after'],
@@ -85,7 +84,7 @@ describe('notify, order and turns', () => {
     await until(async () => (await world.jobs(`state = 'collecting'`)).length === 1);
     const [last] = rules.toSorted().slice(-1);
     await world.pool.query(`UPDATE headwater.alert_rules SET channels = '[]' WHERE id <> $1`, [last]);
-    await until(settled);
+    await until(() => world.settled());
     expect(types(receiver)).to.deep.equal(['alert.digest']);
   });
 

@@ -1,8 +1,7 @@
 import { lookup as systemLookup, Resolver } from 'node:dns/promises';
-import { Agent as HttpAgent, type ClientRequestArgs } from 'node:http';
+import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent, type AgentOptions } from 'node:https';
 import { isIP, type LookupFunction, type Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
 import { callbackify } from 'node:util';
 import { addressJudge, type JudgeAddress } from './address.ts';
 import type { UrlRules } from './url.ts';
@@ -49,8 +48,8 @@ export function guardedAgents(rules: UrlRules, options: GuardOptions = {}): Guar
   const judge = addressJudge(rules.allowPrivate);
   const resolve = options.resolve ?? (rules.allowPrivate ? systemAddresses : publicAddresses(options.nameServers));
   const lookup = judgedLookup(judge, resolve);
-  const http = new GuardedHttpAgent(judge, { ...pool, lookup });
-  const https = new GuardedHttpsAgent(judge, { ...pool, lookup, ...(options.ca === undefined ? {} : { ca: options.ca }) });
+  const http = guarded(new HttpAgent({ ...pool, lookup }), judge);
+  const https = guarded(new HttpsAgent({ ...pool, lookup, ...(options.ca === undefined ? {} : { ca: options.ca }) }), judge);
   return {
     agentFor: (url) => (url.protocol === 'https:' ? https : http),
     close: () => {
@@ -108,45 +107,19 @@ async function systemAddresses(host: string): Promise<readonly string[]> {
   return (await systemLookup(host, { all: true })).map(({ address }) => address);
 }
 
-class GuardedHttpAgent extends HttpAgent {
-  readonly #judge: JudgeAddress;
-
-  constructor(judge: JudgeAddress, options: AgentOptions) {
-    super(options);
-    this.#judge = judge;
-  }
-
-  override createConnection(
-    options: ClientRequestArgs,
-    callback?: (error: Error | null, stream: Duplex) => void,
-  ): Duplex | null | undefined {
-    return guarded(super.createConnection(options, callback), this.#judge);
-  }
-}
-
-class GuardedHttpsAgent extends HttpsAgent {
-  readonly #judge: JudgeAddress;
-
-  constructor(judge: JudgeAddress, options: AgentOptions) {
-    super(options);
-    this.#judge = judge;
-  }
-
-  override createConnection(
-    options: ClientRequestArgs,
-    callback?: (error: Error | null, stream: Duplex) => void,
-  ): Duplex | null | undefined {
-    return guarded(super.createConnection(options, callback), this.#judge);
-  }
-}
-
-/** Destroys the socket as soon as it turns out to have a peer that is refused, before anything is sent. Literal addresses meet no lookup. */
-function guarded(stream: Duplex | null | undefined, judge: JudgeAddress): Duplex | null | undefined {
-  const socket = stream as Socket | null | undefined;
-  socket?.prependOnceListener('connect', () => {
-    const address = socket.remoteAddress ?? '';
-    const fault = judge(address);
-    if (fault) socket.destroy(new GuardError(`${address} is ${fault.kind}, which is not allowed`));
-  });
-  return stream;
+/** The agent, whose every socket is destroyed as soon as it turns out to have a peer that is refused, before anything is sent. */
+function guarded<A extends HttpAgent>(agent: A, judge: JudgeAddress): A {
+  const connect = agent.createConnection.bind(agent);
+  agent.createConnection = (options, callback) => {
+    const stream = connect(options, callback);
+    const socket = stream as Socket | null | undefined;
+    // Literal addresses meet no lookup.
+    socket?.prependOnceListener('connect', () => {
+      const address = socket.remoteAddress ?? '';
+      const fault = judge(address);
+      if (fault) socket.destroy(new GuardError(`${address} is ${fault.kind}, which is not allowed`));
+    });
+    return stream;
+  };
+  return agent;
 }

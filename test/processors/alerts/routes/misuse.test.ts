@@ -191,10 +191,8 @@ describe('alert routes without their database', function () {
         expect([answer.status, answer.error.code, answer.headers.get('retry-after')], path).to.deep.equal([503, 'unavailable', '1']);
         expect(answer.error.message).not.to.include('127.0.0.1');
       }
-      for (const body of [rule()]) {
-        const answer = await rest.call('POST', '/v2/alert-rules', body);
-        expect([answer.status, answer.headers.get('retry-after')], answer.text).to.deep.equal([503, '1']);
-      }
+      const answer = await rest.call('POST', '/v2/alert-rules', rule());
+      expect([answer.status, answer.headers.get('retry-after')], answer.text).to.deep.equal([503, '1']);
     } finally {
       await rest.close();
     }

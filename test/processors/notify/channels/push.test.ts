@@ -7,7 +7,7 @@ import { pushChannel } from '../../../../processors/notify/channels/push/push.ts
 import { readVapid } from '../../../../processors/notify/channels/push/vapid.ts';
 import type { PushBody } from '../../../../processors/notify/channels/templates/push.ts';
 import { alert, digest, firing, resolved } from './support/notices.ts';
-import { answers, startReceiver, type Received, type Receiver } from './support/receiver.ts';
+import { answers, startReceiver, type Received, type Receiver } from '../support/receiver.ts';
 
 /** A browser: its subscription's keys, and what it makes of a message. */
 function browser(): { p256dh: string; auth: string; read(received: Received): PushBody; plain(body: Buffer): Buffer } {
@@ -205,8 +205,7 @@ describe('push notifications', () => {
   });
 
   it('do not show the endpoint, which is a secret, in an answer', async () => {
-    receiver.answer = (response, { path }, socket) =>
-      answers(400, `bad path ${path}`)(response, { path, headers: {}, body: Buffer.of() }, socket);
+    receiver.answer = (response, received, socket) => answers(400, `bad path ${received.path}`)(response, received, socket);
     expect((await deliver()).answer).to.equal('bad path /push/***');
   });
 

@@ -5,7 +5,7 @@ import { guardedAgents } from '../../../../processors/notify/channels/guard/conn
 import { newSecret } from '../../../../processors/notify/channels/secret.ts';
 import { webhookChannel } from '../../../../processors/notify/channels/webhook.ts';
 import { digest, firing, resolved } from './support/notices.ts';
-import { answers, startReceiver, type Receiver } from './support/receiver.ts';
+import { answers, startReceiver, type Receiver } from '../support/receiver.ts';
 
 const rules = { allowPrivate: true };
 

@@ -58,6 +58,8 @@ export interface NotifyWorld {
   /** Puts transitions into the outbox as the engine does, in one transaction; answers the alerts' ids. */
   fire(...firings: Firing[]): Promise<string[]>;
   jobs(where?: string): Promise<readonly Job[]>;
+  /** Whether nothing that was planned is still to be done. */
+  settled(): Promise<boolean>;
   /** Webhooks that went by BullMQ, so far. */
   queuedJobs(): Promise<number>;
   start(options?: Partial<NotifyOptions>, parts?: { readonly channels?: Channels; readonly redisUrl?: string }): Role;
@@ -70,6 +72,13 @@ export async function notifyWorld(): Promise<NotifyWorld> {
   const pool = createPool(database.url, 'test', silentLogger(), 4);
   const redis = await redisNamespace();
   const roles: { role: Role; pool: PgPool }[] = [];
+  async function jobs(where = 'true'): Promise<readonly Job[]> {
+    const { rows } = await pool.query<Job>(
+      `SELECT job_id, alert_id, transition, channel, state, reason, digest_id, attempts FROM headwater.notification_jobs
+        WHERE ${where} ORDER BY at, planned_at, job_id`,
+    );
+    return rows;
+  }
   return {
     pool,
     redis,
@@ -95,13 +104,8 @@ export async function notifyWorld(): Promise<NotifyWorld> {
       );
       return rows.map(({ alert_id }) => alert_id);
     },
-    async jobs(where = 'true') {
-      const { rows } = await pool.query<Job>(
-        `SELECT job_id, alert_id, transition, channel, state, reason, digest_id, attempts FROM headwater.notification_jobs
-          WHERE ${where} ORDER BY at, planned_at, job_id`,
-      );
-      return rows;
-    },
+    jobs,
+    settled: async () => (await jobs(`state IN ('queued', 'delivering', 'collecting')`)).length === 0,
     async queuedJobs() {
       const events = (await redis.client.xrange(`${redis.keys.prefix}:bull:hw-webhook:events`, '-', '+')) as [string, string[]][];
       return events.filter(([, fields]) => fields.includes('completed')).length;

@@ -3,7 +3,7 @@ import { lookup } from 'node:dns/promises';
 import { guardedAgents, GuardError, type Resolve } from '../../../../../processors/notify/channels/guard/connect.ts';
 import { post, type HttpAnswer } from '../../../../../processors/notify/channels/http-post.ts';
 import { startNameServer } from '../support/name-server.ts';
-import { startReceiver, type Receiver } from '../support/receiver.ts';
+import { startReceiver, type Receiver } from '../../support/receiver.ts';
 import { certificate } from '../support/certificate.ts';
 
 describe('guarded connections', () => {
