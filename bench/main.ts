@@ -5,6 +5,7 @@ import { outputOn, table } from '../cli/output.ts';
 import { projectFile } from '../deploy/local/paths.ts';
 import { messageOf } from '../pipeline/runtime/errors.ts';
 import { suggestion } from '../schemas/nearest.ts';
+import { alertDeliveryBench } from './alert-delivery.ts';
 import { alertEngineBench } from './alert-engine.ts';
 import { alertsBench } from './alerts.ts';
 import { captureMemoryBench } from './capture-memory.ts';
@@ -15,7 +16,7 @@ import { describeMachine, machineLine, type Machine } from './lib/machine.ts';
 import { scoped } from './lib/scope.ts';
 import { startServers } from './lib/servers.ts';
 
-const benches: readonly Bench[] = [captureBench, captureMemoryBench, latencyBench, alertsBench, alertEngineBench];
+const benches: readonly Bench[] = [captureBench, captureMemoryBench, latencyBench, alertsBench, alertDeliveryBench, alertEngineBench];
 
 const help = `Usage: npm run bench -- <name> [options]
 
