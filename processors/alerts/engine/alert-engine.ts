@@ -146,7 +146,7 @@ export class AlertEngine {
     // Whatever can fail comes first.
     const change = this.#read(event);
     const now = Math.max(this.#now, timeOf(event));
-    const moment: Moment = { seq: event.seq, now, id: idOf(event), text: lazy(() => textOfEvent(event)) };
+    const moment: Moment = { seq: event.seq, now, id: () => idOf(event), text: lazy(() => textOfEvent(event)) };
     this.#now = now;
     effects.clock = { seq: event.seq, at: now };
     const pairs: Pair[] = [];

@@ -35,7 +35,7 @@ export class Machine {
     const verdict = this.#judge.judge(rule, entity, moment.now, previous);
     const episode = entity.episodes?.get(rule);
     if (!episode) {
-      if (verdict.when === true) this.#open(new Episode(rule, entity, moment.now, moment.id), verdict, moment, effects);
+      if (verdict.when === true) this.#open(new Episode(rule, entity, moment.now, moment.id()), verdict, moment, effects);
     } else if (episode.phase === 'idle') {
       if (verdict.when === true) this.#reopen(episode, verdict, moment, effects);
       else this.#drop(episode, effects);
@@ -52,7 +52,7 @@ export class Machine {
   #reopen(episode: Episode, verdict: Verdict, moment: Moment, effects: AlertEffects): void {
     episode.phase = 'pending';
     episode.since = moment.now;
-    episode.opener = moment.id;
+    episode.opener = moment.id();
     episode.fired = undefined;
     episode.falseSince = undefined;
     this.#open(episode, verdict, moment, effects);
@@ -119,7 +119,7 @@ export class Machine {
 
   #fireOnce(rule: LiveRule, entity: Entity, moment: Moment, effects: AlertEffects): void {
     const { definition } = rule;
-    const id = alertId(definition.id, definition.revision, entity.text, moment.id);
+    const id = alertId(definition.id, definition.revision, entity.text, moment.id());
     const fired = { alert: id, at: moment.now, seq: moment.seq, value: this.#judge.firstValue(rule, entity) };
     const alert = alertOf(rule, entity, fired);
     effects.transitions.push({ alert, rule: definition, event: moment.text() });

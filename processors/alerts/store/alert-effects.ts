@@ -1,6 +1,6 @@
 import type { Queryable } from '../../../pipeline/clients/postgres.ts';
 import type { PostgresEffects } from '../../../pipeline/runner/postgres-state-store.ts';
-import { parseEntityKey, parseEpisodeKey, parseSampleKey, type AlertEffects, type SavedEntity, type SavedSample } from '../engine/saved.ts';
+import { parseEpisodeKey, parseSampleKey, type AlertEffects, type SavedEntity, type SavedSample } from '../engine/saved.ts';
 import { forJsonb, StateTable, type Cells } from './cells.ts';
 import { compactJournal, EntityJournal } from './entity-journal.ts';
 import { writeTransitions } from './transitions.ts';
@@ -26,7 +26,7 @@ export function alertEffects(processor: string): PostgresEffects<AlertEffects> {
     head: ({ clock }) => clock && JSON.stringify({ clock }),
     write: async (client, effects) => {
       await writeState(client, processor, effects);
-      await journal.write(client, entityRows(effects));
+      await journal.write(client, effects.entities);
       await writeTransitions(client, effects.transitions);
     },
   };
@@ -76,10 +76,6 @@ async function writeState(client: Queryable, processor: string, effects: AlertEf
       ({ value }) => JSON.stringify(value),
     ),
   );
-}
-
-function entityRows({ entities }: AlertEffects): Cells[] {
-  return Array.from(entities, ([key, kept]) => [...entityCells(kept ?? parseEntityKey(key)), kept ? JSON.stringify(kept) : null]);
 }
 
 function goneFrom(records: ReadonlyMap<string, unknown>): string[] {

@@ -1,26 +1,40 @@
 import type { Queryable } from '../../../pipeline/clients/postgres.ts';
-import { arraysOf, chunksOf, sizeOf, type Cells } from './cells.ts';
+import type { AlertEffects, SavedEntity } from '../engine/saved.ts';
+import { parseEntityKey } from '../engine/saved.ts';
+import { chunksOf } from './cells.ts';
 
 /** Commits after which the journal goes into the table. More would make a start slow, fewer would write hot entities too often. */
 const mostCommits = 50;
 
-const append = `
-  INSERT INTO headwater.alert_state_journal (processor, table_names, grouping_names, entities, records)
-  VALUES ($1, $2::text[], $3::text[], $4::text[], $5::text[])`;
+/** What is stored of an entity beside its key. */
+export type EntityRecord = Omit<SavedEntity, 'table' | 'grouping' | 'entity'>;
+
+/**
+ * An entity in the journal: table, grouping, entity, and its record as JSON text; null: deleted. A text within the JSON, since functions
+ * that take JSON apart refuse U+0000 anywhere in it, which a column of type json may well hold.
+ */
+interface Entry {
+  readonly t: string;
+  readonly g: string;
+  readonly e: string;
+  readonly r: string | null;
+}
+
+const append = 'INSERT INTO headwater.alert_state_journal (processor, entries) VALUES ($1, $2)';
 
 const compact = `
   WITH journal AS (
     DELETE FROM headwater.alert_state_journal WHERE processor = $1 RETURNING *
   ), latest AS MATERIALIZED (
-    SELECT DISTINCT ON (table_name, grouping_name, entity) table_name, grouping_name, entity, record
-    FROM journal, unnest(table_names, grouping_names, entities, records) WITH ORDINALITY AS r(table_name, grouping_name, entity, record, n)
-    ORDER BY table_name, grouping_name, entity, id DESC, n DESC
+    SELECT DISTINCT ON (t, g, e) t, g, e, r
+    FROM journal, ROWS FROM (json_to_recordset(entries::json) AS (t text, g text, e text, r text)) WITH ORDINALITY AS entry(t, g, e, r, n)
+    ORDER BY t, g, e, id DESC, n DESC
   ), deleted AS (
-    DELETE FROM headwater.alert_state_entities e USING latest l
-    WHERE l.record IS NULL AND e.processor = $1 AND (e.table_name, e.grouping_name, e.entity) = (l.table_name, l.grouping_name, l.entity)
+    DELETE FROM headwater.alert_state_entities s USING latest l
+    WHERE l.r IS NULL AND s.processor = $1 AND (s.table_name, s.grouping_name, s.entity) = (l.t, l.g, l.e)
   )
   INSERT INTO headwater.alert_state_entities (processor, table_name, grouping_name, entity, record)
-  SELECT $1, table_name, grouping_name, entity, record::json FROM latest WHERE record IS NOT NULL
+  SELECT $1, t, g, e, r::json FROM latest WHERE r IS NOT NULL
   ON CONFLICT (processor, table_name, grouping_name, entity) DO UPDATE SET record = excluded.record`;
 
 /** Puts what stands in the journal into the table. Changes nothing of what is stored, only where. */
@@ -37,12 +51,21 @@ export class EntityJournal {
     this.#processor = processor;
   }
 
-  /** @param rows table, grouping, entity and record as JSON text; null: deleted */
-  async write(client: Queryable, rows: readonly Cells[]): Promise<void> {
-    if (rows.length === 0) return;
-    for (const chunk of chunksOf(rows, sizeOf)) await client.query(append, [this.#processor, ...arraysOf(chunk)]);
+  async write(client: Queryable, entities: AlertEffects['entities']): Promise<void> {
+    if (entities.size === 0) return;
+    const entries = Array.from(entities, ([key, kept]) => entryOf(key, kept));
+    for (const chunk of chunksOf(entries, ({ r }) => r?.length ?? 0)) await client.query(append, [this.#processor, JSON.stringify(chunk)]);
     if (++this.#commits < mostCommits) return;
     await compactJournal(client, this.#processor);
     this.#commits = 0;
   }
+}
+
+function entryOf(name: string, kept: SavedEntity | undefined): Entry {
+  if (!kept) {
+    const { table, grouping, entity } = parseEntityKey(name);
+    return { t: table, g: grouping, e: entity, r: null };
+  }
+  const { table, grouping, entity, ...record } = kept;
+  return { t: table, g: grouping, e: entity, r: JSON.stringify(record satisfies EntityRecord) };
 }

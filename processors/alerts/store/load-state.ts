@@ -1,6 +1,6 @@
 import type { PgPool, Queryable } from '../../../pipeline/clients/postgres.ts';
 import type { SavedClock, SavedEntity, SavedEpisode, SavedRule, SavedSample, SavedTable } from '../engine/saved.ts';
-import { compactJournal } from './entity-journal.ts';
+import { compactJournal, type EntityRecord } from './entity-journal.ts';
 
 /** What takes the stored state in, in this order: see `AlertEngine`. */
 export interface StateTarget {
@@ -37,8 +37,7 @@ export async function loadState(pool: PgPool, processor: string, target: StateTa
       target.loadTables(page.map(recordOf));
     for await (const page of pages<Recorded<SavedRule>>(client, recordsOf('alert_state_rules'), processor))
       target.loadRules(page.map(recordOf));
-    for await (const page of pages<Recorded<SavedEntity>>(client, recordsOf('alert_state_entities'), processor))
-      target.loadEntities(page.map(recordOf));
+    for await (const page of pages<EntityRow>(client, entities, processor)) target.loadEntities(page.map(entityOf));
     for await (const page of pages<SampleRow>(client, samples, processor)) target.loadSamples(page.map(sampleOf));
     for await (const page of pages<Recorded<SavedEpisode>>(client, recordsOf('alert_state_episodes'), processor))
       target.loadEpisodes(page.map(recordOf));
@@ -55,6 +54,14 @@ const samples = `
   SELECT table_name, grouping_name, entity, field, look_back, seq, at, value FROM headwater.alert_state_samples
   WHERE processor = $1 ORDER BY seq`;
 
+const entities = 'SELECT table_name, grouping_name, entity, record FROM headwater.alert_state_entities WHERE processor = $1';
+
+interface EntityRow extends Recorded<EntityRecord> {
+  readonly table_name: string;
+  readonly grouping_name: string;
+  readonly entity: string;
+}
+
 interface SampleRow {
   readonly table_name: string;
   readonly grouping_name: string;
@@ -68,6 +75,10 @@ interface SampleRow {
 
 function recordOf<T>({ record }: Recorded<T>): T {
   return record;
+}
+
+function entityOf({ table_name: table, grouping_name: grouping, entity, record }: EntityRow): SavedEntity {
+  return { ...record, table, grouping, entity };
 }
 
 function sampleOf({
