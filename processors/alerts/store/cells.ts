@@ -23,7 +23,7 @@ export function* chunksOf<T>(items: Iterable<T>, measure: (item: T) => number): 
 }
 
 /** How much a row is, roughly. */
-export function sizeOf(cells: Cells): number {
+function sizeOf(cells: Cells): number {
   return cells.reduce<number>((sum, cell) => sum + (typeof cell === 'string' ? cell.length : 8), 0);
 }
 
