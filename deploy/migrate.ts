@@ -39,28 +39,34 @@ export async function migrate(url: string, options: MigrateOptions): Promise<Mig
       if (await apply(client, migration)) applied.push(migration.name);
     }
     if (applied.length > 0) options.log.info({ applied }, `migrated: ${applied.join(', ')}`);
-    await ensureApiRole(client, options.log);
+    for (const role of roles) await ensureRole(client, role, options.log);
     return { applied };
   } finally {
     await client.end();
   }
 }
 
+/** Roles by which people get at rows over HTTP, and what works only with them. */
+const roles = [
+  { name: 'headwater_api', ensure: 'headwater.ensure_api_role()', use: 'alerts over HTTP are' },
+  { name: 'headwater_query', ensure: 'headwater.ensure_query_role()', use: 'queries over HTTP are' },
+] as const;
+
 /**
- * The role through which people reach their own rows belongs to the cluster: a database that comes from a dump, or whose user may not
- * make roles, lacks it. Everything but alerts over HTTP works without.
+ * Roles belong to the cluster: a database that comes from a dump, or whose user may not make roles, lacks them. Everything but what
+ * is done by them works without.
  */
-async function ensureApiRole(client: PgClient, log: Logger): Promise<void> {
+async function ensureRole(client: PgClient, { name, ensure, use }: (typeof roles)[number], log: Logger): Promise<void> {
   try {
-    const known = await client.query<{ known: boolean }>(`SELECT to_regprocedure('headwater.ensure_api_role()') IS NOT NULL AS known`);
+    const known = await client.query<{ known: boolean }>(`SELECT to_regprocedure('${ensure}') IS NOT NULL AS known`);
     if (!known.rows[0]?.known) return;
-    const missing = await locked(client, 'making the role headwater_api', async () => {
-      const { rows } = await client.query<{ missing: string | null }>('SELECT headwater.ensure_api_role() AS missing');
+    const missing = await locked(client, `making the role ${name}`, async () => {
+      const { rows } = await client.query<{ missing: string | null }>(`SELECT ${ensure} AS missing`);
       return rows[0]?.missing ?? undefined;
     });
-    if (missing !== undefined) log.warn(`alerts over HTTP are off until a superuser of the database has run: ${missing}`);
+    if (missing !== undefined) log.warn(`${use} off until a superuser of the database has run: ${missing}`);
   } catch (error) {
-    log.warn({ error: messageOf(error) }, 'alerts over HTTP are off: the role headwater_api could not be made or checked');
+    log.warn({ error: messageOf(error) }, `${use} off: the role ${name} could not be made or checked`);
   }
 }
 

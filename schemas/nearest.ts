@@ -7,6 +7,8 @@ function nearestName(wanted: string, candidates: readonly string[]): string | un
   let best: string | undefined;
   let bestDistance = wanted.length < 6 ? 2 : 3;
   for (const candidate of candidates) {
+    // Each character that one has more is an edit.
+    if (Math.abs(wanted.length - candidate.length) >= bestDistance) continue;
     const distance = editDistance(wanted.toLowerCase(), candidate.toLowerCase());
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
   }

@@ -51,11 +51,17 @@ function createCommand(cli: Cli): Command {
     .value('--connections <n>', 'connections at once, instead of the configured limit', positive)
     .value('--subscriptions <n>', 'subscriptions of a connection, instead of the configured limit', positive)
     .value('--commands <n>', 'commands a second, instead of the configured limit', positive)
+    .option('--tier <name>', 'how many queries it may make: one of HEADWATER_QUERY_TIERS (default: the first)')
     .dataOption()
     .option('--json', 'print the key with what is kept of it as JSON')
     .action(async (name: string, options: CreateOptions) => {
-      const { connections, subscriptions, commands, expires } = options;
-      const limits = { ...(connections && { connections }), ...(subscriptions && { subscriptions }), ...(commands && { commands }) };
+      const { connections, subscriptions, commands, tier, expires } = options;
+      const limits = {
+        ...(connections && { connections }),
+        ...(subscriptions && { subscriptions }),
+        ...(commands && { commands }),
+        ...(tier && { tier }),
+      };
       const expiry = expires === undefined ? {} : { expiresAt: new Date(Date.now() + expires) };
       const wanted = { name, owner: options.owner ?? name, scopes: options.scopes ?? ['read'], limits, ...expiry };
       const { key, info } = await onKeys(cli, options, (pool) => createKey(pool, wanted));

@@ -8,6 +8,8 @@ export interface KeyLimits {
   readonly subscriptions?: number;
   /** Commands a second. */
   readonly commands?: number;
+  /** Name of the tier that says how many queries it may make (`HEADWATER_QUERY_TIERS`). */
+  readonly tier?: string;
 }
 
 /** A row of `headwater.api_keys`, without the hash. `keyId` is its `id`. */

@@ -310,8 +310,19 @@ export function fieldName(name: string, path: Path): string {
 /** A value as a message shows it: short. */
 export function show(value: unknown): string {
   if (value === undefined) return 'missing';
-  const text = JSON.stringify(value) ?? typeof value;
-  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
+  const text = JSON.stringify(outermost(value, shownLength)) ?? typeof value;
+  return text.length > shownLength ? `${text.slice(0, shownLength)}…` : text;
+}
+
+const shownLength = 80;
+
+/** What a message shows of a value: all that lies deeper or behind would be cut off, and very deep values overflow the stack. */
+function outermost(value: unknown, depth: number): unknown {
+  if (typeof value !== 'object' || value === null) return value;
+  if (depth === 0) return [];
+  if (Array.isArray(value)) return value.slice(0, shownLength).map((item) => outermost(item, depth - 1));
+  const entries = Object.entries(value).slice(0, shownLength);
+  return Object.fromEntries(entries.map(([name, item]) => [name, outermost(item, depth - 1)]));
 }
 
 export function isObject(value: unknown): value is Members {

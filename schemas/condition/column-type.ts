@@ -41,10 +41,15 @@ export interface ColumnType extends ValueType {
 /** The type of a column from its name in Postgres; undefined: not known. */
 export function columnType(name: string | undefined): ColumnType {
   if (name === undefined) return { name: '', family: 'open', ...open };
-  const bare = name.replace(/ ?\([^)]*\)/u, '').replace(/^pg_catalog\./u, '');
+  const bare = bareTypeName(name);
   if (bare.endsWith('[]')) return { name, family: 'tree', ...tree };
-  const known = types.get(aliases.get(bare) ?? bare);
-  return { name, ...(known ?? { family: 'open', ...open }) };
+  return { name, ...(types.get(bare) ?? { family: 'open', ...open }) };
+}
+
+/** The name of a type without lengths and schema, as the SQL standard has it: `numeric(20,8)` is `numeric`, `int4` is `integer`. */
+export function bareTypeName(name: string): string {
+  const bare = name.replace(/ ?\([^)]*\)/u, '').replace(/^pg_catalog\./u, '');
+  return aliases.get(bare) ?? bare;
 }
 
 const equality: ReadonlySet<string> = new Set(['eq', 'ne', 'in', 'nin', 'is_null', 'changed']);

@@ -29,7 +29,7 @@ const word = /[\p{L}_][\p{L}\p{M}\p{N}_$]*/uy;
 /** A number must not run into letters: `5m` is a duration, and `5x` nothing. */
 const number = /[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![\p{L}\p{N}_$.])/uy;
 const duration = /\d+(?:ms|[smhd])(?![\p{L}\p{N}_$.])/uy;
-const sign = /<=|>=|<>|!=|==|[=<>(),%]/uy;
+const sign = /<=|>=|<>|!=|==|[=<>(),%*]/uy;
 const space = /\s+/uy;
 
 /**
