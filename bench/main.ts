@@ -5,6 +5,7 @@ import { outputOn, table } from '../cli/output.ts';
 import { projectFile } from '../deploy/local/paths.ts';
 import { messageOf } from '../pipeline/runtime/errors.ts';
 import { suggestion } from '../schemas/nearest.ts';
+import { aggregatesBench } from './aggregates.ts';
 import { alertDeliveryBench } from './alert-delivery.ts';
 import { alertEngineBench } from './alert-engine.ts';
 import { alertsBench } from './alerts.ts';
@@ -15,8 +16,18 @@ import type { Bench, Report } from './lib/bench.ts';
 import { describeMachine, machineLine, type Machine } from './lib/machine.ts';
 import { scoped } from './lib/scope.ts';
 import { startServers } from './lib/servers.ts';
+import { queryBench } from './query.ts';
 
-const benches: readonly Bench[] = [captureBench, captureMemoryBench, latencyBench, alertsBench, alertDeliveryBench, alertEngineBench];
+const benches: readonly Bench[] = [
+  captureBench,
+  captureMemoryBench,
+  latencyBench,
+  alertsBench,
+  alertDeliveryBench,
+  alertEngineBench,
+  aggregatesBench,
+  queryBench,
+];
 
 const help = `Usage: npm run bench -- <name> [options]
 

@@ -68,7 +68,12 @@ function alertRows({ alerts }: Status): string[][] {
 
 function processors({ processors: list }: Status, output: Output): string[] {
   if (!list || list.length === 0) return [];
-  const rows = list.map(({ name, seq, lagEvents, lagSeconds }) => [name, number(seq), number(lagEvents), `${lagSeconds.toFixed(1)} s`]);
+  const rows = list.map(({ name, seq, lagEvents, lagSeconds, building }) => [
+    building ? `${name} (being built)` : name,
+    number(seq),
+    number(lagEvents),
+    `${lagSeconds.toFixed(1)} s`,
+  ]);
   return [table(output, ['PROCESSOR', 'OFFSET', 'LAG', 'BEHIND'], rows), ''];
 }
 

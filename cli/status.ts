@@ -3,6 +3,7 @@ import type { RedisClient } from '../pipeline/clients/redis.ts';
 import type { Bounds, EventLog } from '../pipeline/log/event-log.ts';
 import { RedisKeys } from '../pipeline/runner/redis-keys.ts';
 import type { ConnectionRecord } from '../gateway/presence.ts';
+import { aggregateOffsets } from './aggregates-status.ts';
 import { alertsProblems, type AlertsStatus } from './alerts-status.ts';
 
 /** The log as it is held. `lastAt` is the commit time of its last event. */
@@ -29,6 +30,8 @@ export interface ProcessorStatus {
   readonly lagEvents: number;
   /** Age of the oldest of them; 0 when there is none. */
   readonly lagSeconds: number;
+  /** It has the past to catch up with, and nothing depends on it yet. */
+  readonly building?: true;
 }
 
 /** The connections of one API key, on all gateways. */
@@ -92,7 +95,7 @@ export async function slotStatus(pool: PgPool, slot: string): Promise<SlotStatus
 }
 
 /** A processor's offset as it is stored. */
-export type StoredOffset = Pick<ProcessorStatus, 'name' | 'seq' | 'epoch'>;
+export type StoredOffset = Pick<ProcessorStatus, 'name' | 'seq' | 'epoch' | 'building'>;
 
 /** Every processor that has stored an offset in Redis. Ask before the log's bounds: asked after them, an offset may be beyond. */
 export async function storedOffsets(redis: RedisClient): Promise<StoredOffset[]> {
@@ -100,12 +103,13 @@ export async function storedOffsets(redis: RedisClient): Promise<StoredOffset[]>
   const names = new Set<string>();
   for await (const keys of redis.scanStream({ match: `${prefix}*`, count: 1_000 }) as AsyncIterable<string[]>)
     for (const key of keys) names.add(key.slice(prefix.length));
-  return Promise.all(
-    [...names].sort().map(async (name) => {
+  const offsets = await Promise.all(
+    [...names].map(async (name) => {
       const [seq, epoch] = await redis.hmget(new RedisKeys().offset(name), 'seq', 'epoch');
       return { name, seq: Number(seq ?? 0), epoch: epoch ?? '' };
     }),
   );
+  return [...offsets, ...(await aggregateOffsets(redis))].sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 /** How far behind the log's end an offset is. */
@@ -151,12 +155,14 @@ export function problemsOf(
   return problems;
 }
 
-function processorProblems({ name, seq, epoch, lagSeconds, lagEvents }: ProcessorStatus, log: LogStatus | undefined): string[] {
+function processorProblems({ name, seq, epoch, lagSeconds, lagEvents, building }: ProcessorStatus, log: LogStatus | undefined): string[] {
   if (!log) return [];
   if (epoch !== log.epoch) return [`${name} stands in epoch ${epoch}, the log in ${log.epoch}: rebuild it`];
   if (seq > log.last) return [`${name} is at ${seq}, beyond the end of the log (${log.last}): the log has gone back`];
   if (seq + 1 < log.first) return [`${name} is at ${seq}, before the oldest event that is held (${log.first}): rebuild it`];
-  return lagSeconds > limits.lagSeconds ? [`${name} is ${lagEvents} events and ${Math.round(lagSeconds)} s behind: is it running?`] : [];
+  return !building && lagSeconds > limits.lagSeconds
+    ? [`${name} is ${lagEvents} events and ${Math.round(lagSeconds)} s behind: is it running?`]
+    : [];
 }
 
 function commitTime(data: Uint8Array): string | undefined {

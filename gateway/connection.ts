@@ -6,6 +6,7 @@ import { messageOf } from '../pipeline/runtime/errors.ts';
 import { errorCodes, type CloseReason } from '../schemas/error-codes.ts';
 import type { Authenticator } from './authenticator.ts';
 import { parseClientFrame, type Credential } from './client-frames.ts';
+import { ConnectionFeeds, type Feeds } from './connection-feeds.ts';
 import type { FanOut, LiveSubscription, Receiver } from './fan-out.ts';
 import type { Flushed, Flusher } from './flusher.ts';
 import { Heartbeat } from './heartbeat.ts';
@@ -36,6 +37,7 @@ export interface ConnectionServices {
   readonly replay: ReplayContext;
   readonly metrics: GatewayMetrics;
   readonly presence: Presence | undefined;
+  readonly feeds: Feeds;
 }
 
 /** Unsent bytes above which a replay waits. */
@@ -65,6 +67,7 @@ export class Connection implements Receiver, Flushed, Visited {
   readonly #since = Date.now();
   readonly #running = new Map<number, Running>();
   readonly #live = new Map<number, LiveSubscription>();
+  readonly #feeds: ConnectionFeeds;
   readonly #turns = new ReplayTurns(() => this.#takesMore());
   #state: SessionState;
   #inputs: Input[] = [];
@@ -91,6 +94,11 @@ export class Connection implements Receiver, Flushed, Visited {
     this.#socket = socket;
     this.#services = services;
     this.#onGone = onGone;
+    this.#feeds = new ConnectionFeeds(services.feeds, {
+      dispatch: (input) => this.#dispatch(input),
+      turn: (who, signal) => this.#turns.take(who, signal),
+      pushLive: (frame) => this.pushLive(frame),
+    });
     this.#state = openSession(this.id, this.#since);
     this.#heartbeat = new Heartbeat(this.#since);
     socket.listen({
@@ -151,10 +159,10 @@ export class Connection implements Receiver, Flushed, Visited {
     this.#cursorDue ||= this.#pushed;
     const quiet = this.#cursorDue && !this.#pushed;
     this.#pushed = false;
-    if (this.#live.size === 0 || (!quiet && now - this.#cursorAt < cursorEveryMs)) return;
+    if ((this.#live.size === 0 && !this.#feeds.live) || (!quiet && now - this.#cursorAt < cursorEveryMs)) return;
     this.#cursorDue = false;
     this.#cursorAt = now;
-    this.#dispatch({ type: 'liveCursor', seq: this.#services.tail.position });
+    this.#dispatch({ type: 'liveCursor', seq: this.#feeds.reached(this.#services.tail.position) });
   }
 
   #tellPresence(): void {
@@ -269,6 +277,7 @@ export class Connection implements Receiver, Flushed, Visited {
   }
 
   #begin(ref: number, request: SubscriptionRequest): void {
+    if (this.#feeds.begin(ref, request)) return;
     const running: Running = { abort: new AbortController(), selection: undefined };
     this.#running.set(ref, running);
     const target: ReplayTarget = {
@@ -291,6 +300,7 @@ export class Connection implements Receiver, Flushed, Visited {
   }
 
   #join(ref: number): void {
+    this.#feeds.join(ref);
     const selection = this.#running.get(ref)?.selection;
     if (!selection) return;
     this.#running.delete(ref);
@@ -300,6 +310,7 @@ export class Connection implements Receiver, Flushed, Visited {
   }
 
   #leave(ref: number): void {
+    this.#feeds.leave(ref);
     this.#running.get(ref)?.abort.abort();
     this.#running.delete(ref);
     const subscription = this.#live.get(ref);

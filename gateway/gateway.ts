@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { KeyStore } from '../pipeline/keys/key-store.ts';
 import type { EventLog, LogEvent } from '../pipeline/log/event-log.ts';
 import type { RowSource } from '../pipeline/runner/row-source.ts';
+import type { Feed } from '../pipeline/runtime/feed.ts';
 import type { Routes } from '../pipeline/runtime/http.ts';
 import type { Role, RoleContext } from '../pipeline/runtime/lifecycle.ts';
 import type { Catalog } from '../schemas/catalog.ts';
@@ -11,6 +12,7 @@ import { credentialOf, ignoreUpgrade, offersOther, refusalOf, refuseUpgrade, typ
 import { Authenticator } from './authenticator.ts';
 import { Channels, type ChannelEvent } from './channels.ts';
 import { clientAddress } from './client-address.ts';
+import { Feeds } from './connection-feeds.ts';
 import { Connection, type ConnectionServices } from './connection.ts';
 import { FanOut } from './fan-out.ts';
 import { Flusher } from './flusher.ts';
@@ -18,6 +20,7 @@ import { createHttpServer, listen } from './http-server.ts';
 import { KeyConnections } from './limits.ts';
 import { gatewayMetrics, type GatewayMetrics } from './metrics.ts';
 import type { Presence } from './presence.ts';
+import { createQueryApi, type QueryApi, type QueryParts } from './query/query-api.ts';
 import { ReaderPool } from './reader-pool.ts';
 import { Tail } from './tail.ts';
 import { TokenBuckets } from './token-bucket.ts';
@@ -32,8 +35,12 @@ export interface GatewayParts {
   /** Current rows for snapshots; without it `snapshot: true` is answered `snapshot_unavailable`. */
   readonly rows?: RowSource;
   readonly presence?: Presence;
+  /** With it, tables can be queried. */
+  readonly query?: QueryParts;
   /** Routes of processors, mounted behind the authentication. */
   readonly routes?: readonly Routes[];
+  /** Channels of processors: those whose names begin with a feed's prefix. */
+  readonly feeds?: readonly Feed[];
 }
 
 /** A running gateway. */
@@ -63,7 +70,9 @@ class RunningGateway implements Gateway {
   readonly #metrics: GatewayMetrics;
   readonly #authenticator: Authenticator;
   readonly #tail: Tail;
+  readonly #query: QueryApi | undefined;
   readonly #fanOut = new FanOut();
+  readonly #feeds: Feeds;
   readonly #flusher = new Flusher();
   readonly #wheel = new Wheel();
   readonly #connections = new Set<Connection>();
@@ -93,8 +102,14 @@ class RunningGateway implements Gateway {
       health,
       onEvents: (events, raw) => this.#onEvents(events, raw),
       onReady: () => this.#becomeReady(),
-      onLost: (detail) => this.#endAll('position_lost', detail),
+      onLost: (detail) => {
+        this.#query?.lost();
+        this.#endAll('position_lost', detail);
+      },
     });
+    this.#query = parts.query && createQueryApi(context, parts.query, { ...parts, tail: this.#tail });
+    const feedContext = { eventLog: parts.eventLog, tail: this.#tail, maxFilterValues: config.limitFilterValues, log };
+    this.#feeds = new Feeds(parts.feeds ?? [], feedContext, this.#metrics);
     this.done = new Promise((resolve) => (this.#finish = resolve));
     this.ready = new Promise((resolve) => (this.#becomeReady = resolve));
   }
@@ -103,7 +118,8 @@ class RunningGateway implements Gateway {
     const { config, log, health, signal } = this.#context;
     health.report('nats', false, 'not read yet');
     const address = clientAddress(config.trustedProxies);
-    const app = await createHttpServer({ config, log, address, authenticator: this.#authenticator, routes: this.#parts.routes ?? [] });
+    const routes = [...(this.#query ? [this.#query.routes] : []), ...(this.#parts.routes ?? [])];
+    const app = await createHttpServer({ config, log, address, authenticator: this.#authenticator, routes });
     this.#close = () => app.close();
     const services = this.#connectionServices();
     const acceptor = createAcceptor((socket, message) => refuseUpgrade(socket, { code: 'bad_request', message }));
@@ -143,6 +159,7 @@ class RunningGateway implements Gateway {
     while (this.#connections.size > 0 && performance.now() < until) await sleep(20);
     for (const connection of this.#connections) connection.terminate();
     await Promise.all([closed, this.#reading]);
+    this.#query?.close();
     this.#wheel.stop();
     this.#finish();
   }
@@ -166,6 +183,7 @@ class RunningGateway implements Gateway {
       replay,
       presence,
       fanOut: this.#fanOut,
+      feeds: this.#feeds,
       flusher: this.#flusher,
       wheel: this.#wheel,
       authenticator: this.#authenticator,
@@ -177,6 +195,7 @@ class RunningGateway implements Gateway {
   /** A slice of the log's newest events: to the subscribers, and to the sockets at once. */
   #onEvents(events: readonly ChannelEvent[], raw: readonly LogEvent[]): void {
     for (const event of raw) this.#authenticator.observe(event);
+    this.#query?.observe(raw);
     const times: string[] = [];
     let deliveries = 0;
     for (const event of events) {
@@ -201,7 +220,7 @@ class RunningGateway implements Gateway {
     this.#connects.sweep(now);
     this.#commands.sweep(now);
     this.#metrics.connections.set(this.#connections.size);
-    this.#metrics.subscriptions.set(this.#fanOut.size);
+    this.#metrics.subscriptions.set(this.#fanOut.size + this.#feeds.live);
     this.#metrics.windowBytes.set(this.#tail.window.bytes);
   }
 }

@@ -84,7 +84,7 @@ async function cors(origins: readonly string[], request: FastifyRequest, reply: 
   const { origin } = request.headers;
   if (origin === undefined || !origins.includes(origin)) return;
   reply.header('Access-Control-Allow-Origin', origin).header('Vary', 'Origin');
-  reply.header('Access-Control-Expose-Headers', 'ETag, Location, Retry-After');
+  reply.header('Access-Control-Expose-Headers', 'ETag, Location, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset');
   if (request.method !== 'OPTIONS') return;
   await reply
     .header('Access-Control-Allow-Methods', 'GET, POST, PUT, PATCH, DELETE')

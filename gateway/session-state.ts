@@ -79,6 +79,8 @@ export type Input =
     }
   | { readonly type: 'page'; readonly ref: number; readonly items: readonly CachedRow[]; readonly more: boolean }
   | { readonly type: 'replayed'; readonly ref: number; readonly events: readonly ReplayedEvent[]; readonly through: Seq }
+  /** Frames of a feed: states, several of which can have the same sequence, and with them everything up to `through`. */
+  | { readonly type: 'states'; readonly ref: number; readonly items: readonly CachedRow[]; readonly through: Seq }
   | { readonly type: 'caughtUp'; readonly ref: number; readonly seq: Seq }
   | { readonly type: 'failed'; readonly ref: number; readonly fault: Fault }
   /** All live subscriptions have been sent everything up to `seq`, and it is time to say so. */

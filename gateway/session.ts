@@ -1,6 +1,7 @@
 import { mayRead, type Principal } from '../pipeline/runtime/http.ts';
 import { isObject, type AuthFrame, type ClientFrame, type FrameId, type SubscribeFrame } from './client-frames.ts';
 import type { Seq } from '../pipeline/log/event-log.ts';
+import type { CachedRow } from '../pipeline/runner/row-source.ts';
 import type { CloseReason } from '../schemas/error-codes.ts';
 import type { ControlFrame } from './server-frames.ts';
 import type { Input, Output, Refusal, ReplayedEvent, SessionState, Subscription } from './session-state.ts';
@@ -66,6 +67,7 @@ export function step(state: SessionState, input: Input): Step {
     case 'positioned':
     case 'page':
     case 'replayed':
+    case 'states':
     case 'caughtUp':
     case 'failed':
       return onProgress(state, input);
@@ -231,6 +233,12 @@ function onProgress(state: SessionState, input: Progress): Step {
       const out: Output[] = events.length === 0 ? [] : [{ type: 'sendEvents', sub, channel, events }];
       return { state: withSubscription(state, { ...subscription, position: input.through }), out };
     }
+    case 'states': {
+      if (phase !== 'replaying' || input.through < position) return { state, out: [] };
+      const events = notFalling(input.items, position, input.through);
+      const out: Output[] = events.length === 0 ? [] : [{ type: 'sendEvents', sub, channel, events }];
+      return { state: withSubscription(state, { ...subscription, position: input.through }), out };
+    }
     case 'caughtUp': {
       // Only from where the replay is, so that nothing can fall between it and the live events.
       if (phase !== 'replaying' || input.seq !== position) return { state, out: [] };
@@ -270,6 +278,15 @@ function onlyNew(events: readonly ReplayedEvent[], position: Seq, through: Seq):
     if (seq <= last || seq > through) return false;
     last = seq;
     return true;
+  });
+}
+
+/** States with sequences that do not fall, from `position` to `through`. None is left out: each is of something else. */
+function notFalling(items: readonly CachedRow[], position: Seq, through: Seq): readonly ReplayedEvent[] {
+  let last = position;
+  return items.map(({ seq, event: bytes }) => {
+    last = Math.max(last, Math.min(seq, through));
+    return { seq: last, bytes };
   });
 }
 

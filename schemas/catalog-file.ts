@@ -1,7 +1,8 @@
 import { Ajv2020, type ErrorObject } from 'ajv/dist/2020.js';
 import { isMap, isScalar, LineCounter, parseDocument, type Document } from 'yaml';
+import { sizesOf } from './aggregate-sizes.ts';
 import { alertsChannel, isExcluded, isSystemSchema, ownSchema, unnamedEntry, type Catalog, type TableEntry } from './catalog.ts';
-import { catalogSchema, type CatalogFile, type CatalogTable } from './generated/catalog.ts';
+import { catalogSchema, type CatalogAggregate, type CatalogFile, type CatalogTable } from './generated/catalog.ts';
 import { catalogYaml } from './generated/catalog-yaml.ts';
 import { suggestion } from './nearest.ts';
 
@@ -118,13 +119,15 @@ function patternMessage(path: Path, error: ErrorObject): string {
   const last = path.at(-1) ?? '';
   const parent = path.at(-2) ?? '';
   if (last === 'table' || parent === 'exclude') return `is ${value}, but tables are written <schema>.<table>`;
-  if (parent === 'windows' || parent === 'sliding') return `is ${value}, but must be a duration like 30s, 5m, 1h or 1d`;
+  if (parent === 'windows' || parent === 'sliding' || parent === 'retention')
+    return `is ${value}, but must be a duration like 30s, 5m, 1h or 1d`;
   if (last === 'channel') return `is ${value}, but a channel has 1 to 128 characters, without white space and colons`;
   return `is ${value}, but must be a name of letters, digits, _, - and .`;
 }
 
 /** What the shape alone cannot say. */
-function checkMeaning({ tables = {}, aggregates = {}, exclude = [] }: CatalogFile): readonly Fault[] {
+function checkMeaning(file: CatalogFile): readonly Fault[] {
+  const { tables = {}, aggregates = {}, exclude = [] } = file;
   const faults: Fault[] = [];
   for (const [name, table] of Object.entries(tables)) {
     const path = ['tables', name];
@@ -136,14 +139,33 @@ function checkMeaning({ tables = {}, aggregates = {}, exclude = [] }: CatalogFil
       faults.push({ path, message: 'is named here, and excluded by a pattern in exclude: take one of them out' });
     faults.push(...checkTable(path, table));
   }
-  for (const [name, aggregate] of Object.entries(aggregates)) {
-    const path = ['aggregates', name];
-    const counts = aggregate.functions.every((fn) => fn === 'count');
-    if (!counts && aggregate.value === undefined) faults.push({ path, message: 'needs value: the column to aggregate' });
-    if (!aggregate.windows && !aggregate.sliding) faults.push({ path, message: 'needs windows or sliding' });
-    if (isExcluded(exclude, aggregate.table))
-      faults.push({ path: [...path, 'table'], message: `is ${aggregate.table}, which is excluded` });
+  for (const [name, aggregate] of Object.entries(aggregates)) faults.push(...checkAggregate(['aggregates', name], aggregate, file));
+  return faults;
+}
+
+function checkAggregate(
+  path: Path,
+  aggregate: CatalogAggregate,
+  { tables = {}, others = true, exclude = [] }: CatalogFile,
+): readonly Fault[] {
+  const faults: Fault[] = [];
+  const { table, value, functions } = aggregate;
+  if (value === undefined && functions.some((fn) => fn !== 'count')) faults.push({ path, message: 'needs value: the column to aggregate' });
+  if (!aggregate.windows && !aggregate.sliding) faults.push({ path, message: 'needs windows or sliding' });
+  const schema = table.slice(0, table.indexOf('.'));
+  const is = (what: string): void => void faults.push({ path: [...path, 'table'], message: `is ${table}, which is ${what}` });
+  if (isExcluded(exclude, table)) is('excluded');
+  else if (schema === ownSchema) is("one of Headwater's own tables");
+  else if (isSystemSchema(schema)) is('a table of the system, and those are never captured');
+  else if (!others && !Object.hasOwn(tables, table)) is(`not captured: others is false, and tables does not name it`);
+  const hidden = (Object.hasOwn(tables, table) && tables[table]?.exclude) || [];
+  for (const [place, columns] of Object.entries({ by: aggregate.by, value: [value], time: [aggregate.time] })) {
+    for (const column of columns) {
+      if (column !== undefined && hidden.includes(column))
+        faults.push({ path: [...path, place], message: `is ${column}, which exclude keeps out of the log` });
+    }
   }
+  for (const fault of sizesOf(aggregate).faults) faults.push({ ...fault, path: [...path, ...fault.path] });
   return faults;
 }
 

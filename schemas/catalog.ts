@@ -1,3 +1,5 @@
+import type { CatalogAggregate } from './generated/catalog.ts';
+
 /** The filter fields of the gateway that a table can map to its columns. */
 export const filterFields = ['protocolIds', 'tokenIds', 'chains', 'userId', 'value'] as const;
 export type FilterField = (typeof filterFields)[number];
@@ -21,7 +23,7 @@ export interface TableEntry {
 /** The catalogue, validated. Table names are `<schema>.<table>`, as Postgres spells them, unquoted. */
 export interface Catalog {
   readonly tables: ReadonlyMap<string, TableEntry>;
-  readonly aggregates: Readonly<Record<string, unknown>>;
+  readonly aggregates: Readonly<Record<string, CatalogAggregate>>;
   /** Tables that are not named are captured too. */
   readonly others: boolean;
   /** Patterns `<schema>.<table>` with `*`, never captured. */

@@ -17,14 +17,14 @@ export const longestDuration = 366 * 86_400_000_000;
 
 /**
  * Microseconds of a duration as people write it: a whole number and `ms`, `s`, `m`, `h` or `d`; zero needs no unit.
- * Undefined when the text is none, or is longer than 366 days.
+ * Undefined when the text is none, or is longer than `longest` (default 366 days).
  */
-export function parseDuration(text: string): number | undefined {
+export function parseDuration(text: string, longest = longestDuration): number | undefined {
   if (text === '0') return 0;
   const match = pattern.exec(text);
   if (!match) return undefined;
   const micros = Number(match[1]) * units.find(([unit]) => unit === match[2])![1];
-  return micros <= longestDuration ? micros : undefined;
+  return micros <= longest ? micros : undefined;
 }
 
 /**

@@ -15,6 +15,11 @@ interface ErrorUse {
  */
 export const errorCodes = {
   bad_request: { status: 400, frame: true, close: 4400 },
+  bad_query: { status: 400 },
+  bad_cursor: { status: 400 },
+  query_too_costly: { status: 400 },
+  query_too_large: { status: 400 },
+  query_timeout: { status: 400 },
   unauthorized: { status: 401, frame: true, close: 4401 },
   forbidden: { status: 403, frame: true, close: 4403 },
   not_found: { status: 404 },
@@ -28,6 +33,7 @@ export const errorCodes = {
   internal: { status: 500, frame: true, close: 1011 },
   overload: { status: 503, frame: true, close: 1013 },
   unavailable: { status: 503 },
+  not_visible: { status: 504 },
   unknown_channel: { frame: true },
   bad_filter: { frame: true },
   bad_token: { frame: true },

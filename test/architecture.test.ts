@@ -25,6 +25,7 @@ const importers: readonly { readonly library: RegExp; readonly place: string }[]
   { library: /^pg$|^pg-copy-streams$/, place: 'pipeline/clients/postgres.ts' },
   { library: /^ioredis$/, place: 'pipeline/clients/redis.ts' },
   { library: /^ws$/, place: 'gateway/' },
+  { library: /^@fastify\/rate-limit$/, place: 'gateway/query/routes.ts' },
   { library: /^bullmq$/, place: 'pipeline/clients/bullmq.ts' },
   { library: /^nodemailer$/, place: 'processors/notify/channels/email.ts' },
   { library: /^ipaddr\.js$/, place: 'processors/notify/channels/guard/address.ts' },

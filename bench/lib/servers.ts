@@ -29,6 +29,7 @@ export interface BenchServers {
   readonly data: string;
   /** PostgreSQL and NATS, to be watched. */
   readonly watched: readonly Watched[];
+  readonly redis: Watched;
 }
 
 /** Starts local servers in a temporary directory; the scope stops them and removes it. */
@@ -49,7 +50,8 @@ export async function startServers(scope: Scope, signal: AbortSignal, parent: st
     { process: 'nats-server', pid: pids.nats! },
     { process: 'PostgreSQL', pid: pids.postgres!, tree: true },
   ];
-  return { databaseUrl, nats, redisUrl, connection, jsm, pgRecvlogical: await findPgRecvlogical(data), data, watched };
+  const redis = { process: 'Redis', pid: pids.redis! };
+  return { databaseUrl, nats, redisUrl, connection, jsm, pgRecvlogical: await findPgRecvlogical(data), data, watched, redis };
 }
 
 /** Removes what the servers left, wherever they put it. */

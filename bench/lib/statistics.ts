@@ -10,6 +10,7 @@ export function median(values: readonly number[]): number {
 export interface Spread {
   readonly p50: number;
   readonly p90: number;
+  readonly p95: number;
   readonly p99: number;
   readonly max: number;
 }
@@ -18,13 +19,13 @@ export interface Spread {
 export function spreadOf(values: Float64Array): Spread {
   const sorted = values.toSorted();
   const rank = (share: number): number => sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? NaN;
-  return { p50: rank(0.5), p90: rank(0.9), p99: rank(0.99), max: rank(1) };
+  return { p50: rank(0.5), p90: rank(0.9), p95: rank(0.95), p99: rank(0.99), max: rank(1) };
 }
 
 /** The median of each member over several runs; of `max` the largest. */
 export function medianSpread(spreads: readonly Spread[]): Spread {
   const of = (member: keyof Spread): number => median(spreads.map((spread) => spread[member]));
-  return { p50: of('p50'), p90: of('p90'), p99: of('p99'), max: Math.max(...spreads.map(({ max }) => max)) };
+  return { p50: of('p50'), p90: of('p90'), p95: of('p95'), p99: of('p99'), max: Math.max(...spreads.map(({ max }) => max)) };
 }
 
 /** `1,234,567` */

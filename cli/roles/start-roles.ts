@@ -15,6 +15,9 @@ import type { Registry } from '../../pipeline/runtime/metrics.ts';
 import { databaseRows } from '../../pipeline/source/database-row-reader.ts';
 import { startGateway, type Gateway } from '../../gateway/gateway.ts';
 import { RedisPresence } from '../../gateway/redis-presence.ts';
+import { AggregateFeed } from '../../processors/aggregates/feed.ts';
+import { AggregateReader } from '../../processors/aggregates/read/reader.ts';
+import { aggregateRoutes } from '../../processors/aggregates/routes/routes.ts';
 import { alertRoutes } from '../../processors/alerts/routes/routes.ts';
 import { RedisRows } from '../../processors/cache/redis-rows.ts';
 import { rowsRoutes } from '../../processors/cache/rows.ts';
@@ -27,6 +30,9 @@ export const roleNames: readonly string[] = ['capture', ...processors.map((proce
 
 /** A database that has not answered a processor for so long is taken to be away: its network may swallow what is sent. */
 const answerMs = 120_000;
+
+/** A query that has not got a connection for so long is told to come back (ms). */
+const queryPatienceMs = 3_000;
 
 /** The NATS users of the roles; the same URL for all on a server that is not ours. */
 export interface NatsUrls {
@@ -172,18 +178,35 @@ async function startGatewayRole(options: RolesOptions, closers: (() => Promise<v
   const keyPool = createPool(config.databaseUrl!, 'headwater gateway keys', log, 2);
   const rowPool = createPool(config.databaseUrl!, 'headwater gateway rows', log, 5);
   const alertPool = createPool(config.databaseUrl!, 'headwater gateway alerts', log, 5);
-  closers.push(async () => void (await Promise.all([keyPool.end(), rowPool.end(), alertPool.end()])));
+  const queryPool = createPool(config.databaseUrl!, 'headwater gateway queries', log, config.queryConnections, {
+    connectionTimeoutMillis: queryPatienceMs,
+  });
+  const catalogPool = createPool(config.databaseUrl!, 'headwater gateway catalog', log, 3, { query_timeout: queryPatienceMs });
+  const pools = [keyPool, rowPool, alertPool, queryPool, catalogPool];
+  closers.push(async () => void (await Promise.all(pools.map((pool) => pool.end()))));
   // The gateway works without Redis and says what is missing, so it does not wait for it.
   const redis = openRedis(config.redisUrl!, log);
   closers.push(async () => closeRedis(redis));
   const presence = new RedisPresence({ client: redis, node: randomUUID(), log });
   closers.push(() => presence.close());
   const rows = new RedisRows(redis, catalog);
+  const aggregates = { reader: new AggregateReader(redis), catalog, log };
   const routes = [
     rowsRoutes({ catalog, cache: rows, database: databaseRows(rowPool, catalog, config.subject), metrics, log }),
     alertRoutes({ pool: alertPool, eventLog, catalog, config, log }),
+    aggregateRoutes(aggregates),
   ];
-  return startGateway(context, { eventLog, catalog, keys: postgresKeys(keyPool), rows, presence, routes });
+  const query = { pool: queryPool, quickPool: catalogPool, redis };
+  return startGateway(context, {
+    eventLog,
+    catalog,
+    keys: postgresKeys(keyPool),
+    rows,
+    presence,
+    query,
+    routes,
+    feeds: [new AggregateFeed(aggregates)],
+  });
 }
 
 async function openLog(

@@ -154,11 +154,12 @@ export class RedisScript {
 
   /** Runs it; strings in the answer are Buffers. */
   async run(client: RedisClient, keys: readonly string[], args: readonly (string | number | Buffer)[]): Promise<unknown> {
+    // As lists: so many arguments of a function would not fit on its stack.
     try {
-      return await client.callBuffer('EVALSHA', this.#sha, keys.length, ...keys, ...args);
+      return await client.callBuffer('EVALSHA', [this.#sha, keys.length, ...keys, ...args]);
     } catch (error) {
       if (!messageOf(error).startsWith('NOSCRIPT')) throw error;
-      return client.callBuffer('EVAL', this.#lua, keys.length, ...keys, ...args);
+      return client.callBuffer('EVAL', [this.#lua, keys.length, ...keys, ...args]);
     }
   }
 }

@@ -2,13 +2,18 @@ import type { LogEvent } from '../log/event-log.ts';
 
 /**
  * A consumer of the log with a state of its own. `apply` is deterministic: from the same events, the same effects.
- * It does no input or output; the state store carries the effects out together with the offset.
+ * Applying does no input or output; the state store carries the effects out together with the offset.
  */
 export interface Processor<Effects> {
   /** Its role on the command line, its offset's name and its metric label. */
   readonly name: string;
   /** NATS subject filters; all of the log when absent. */
   readonly subjects?: readonly string[];
+  /**
+   * Loads what applying these events needs from the store, before the first of them is applied: at most as many as one commit may have.
+   * Commits of earlier events may still be under way, so what they change must be in memory. Rejects when the store is away; then it is called again.
+   */
+  prepare?(events: readonly LogEvent[]): Promise<void>;
   /** Folds one event into the effects. Throwing sends the event to the dead letters, without a trace in `effects`. */
   apply(event: LogEvent, effects: Effects): void;
   /** An empty set of effects, before a batch. */

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { Bounds, EventLog, LogEvent, Seq } from '../log/event-log.ts';
 import { pause, untilItWorks } from '../runtime/backoff.ts';
 import type { Logger } from '../runtime/logging.ts';
@@ -31,6 +32,9 @@ export interface SessionParts<Effects> {
 class ComparisonLost extends Error {}
 
 const watchMs = 2_000;
+
+/** After so many events others get a turn, and what is sent to the store goes out while the next events are applied. */
+const turnEvents = 100;
 
 /**
  * From loading the offset to the end of working from it: the log is read, folded and committed until a signal fires
@@ -120,20 +124,29 @@ export class Session<Effects> {
   }
 
   async #fold(from: Seq, commits: GroupCommit<Effects>): Promise<void> {
-    const { eventLog, processor, tickSubject } = this.#parts;
+    const { eventLog, processor, tickSubject, limits } = this.#parts;
     // The ticks come with every filter, so that the offset moves on over events that concern nobody.
     const subjects = processor.subjects ? { subjects: [...new Set([...processor.subjects, tickSubject])] } : {};
     const applier = new Applier(processor);
     for await (const events of eventLog.read(from, { ...subjects, signal: this.#reading.signal })) {
-      for (const event of events) {
-        if (commits.full) await commits.room();
-        const letter = applier.apply(event, commits.effects);
-        if (letter) await this.#bury(letter);
-        commits.add(event);
-        if (this.#reading.signal.aborted) break;
+      for (let start = 0; start < events.length && !this.#reading.signal.aborted; start += limits.events) {
+        const some = events.length <= limits.events ? events : events.slice(start, start + limits.events);
+        if (processor.prepare) await this.#untilItWorks('state store', () => processor.prepare!(some));
+        await this.#apply(some, applier, commits);
       }
       this.#noteTime(events.at(-1));
       commits.send();
+      if (this.#reading.signal.aborted) break;
+    }
+  }
+
+  async #apply(events: readonly LogEvent[], applier: Applier<Effects>, commits: GroupCommit<Effects>): Promise<void> {
+    for (const [n, event] of events.entries()) {
+      if (commits.full) await commits.room();
+      if (n % turnEvents === turnEvents - 1) await setImmediate();
+      const letter = applier.apply(event, commits.effects);
+      if (letter) await this.#bury(letter);
+      commits.add(event);
       if (this.#reading.signal.aborted) break;
     }
   }

@@ -15,6 +15,11 @@ export class Health {
     this.#checks.set(name, { name, ok, detail, required });
   }
 
+  /** Takes out a check of something that is no longer there. */
+  remove(name: string): void {
+    this.#checks.delete(name);
+  }
+
   get checks(): readonly Check[] {
     return [...this.#checks.values()];
   }

@@ -70,6 +70,18 @@ export const list: SettingType<readonly string[]> = {
       .filter(Boolean),
 };
 
+/** Items `name=requests a minute/requests at once`, each name once. */
+export const tiers: SettingType<readonly string[]> = {
+  label: 'list of name=a minute/at once',
+  parse: (value) => {
+    const items = list.parse(value);
+    const names = items.map((item) => /^([a-z][a-z0-9_-]{0,31})=[1-9]\d{0,8}\/[1-9]\d{0,5}$/.exec(item)?.[1]);
+    if (items.length === 0 || names.includes(undefined) || new Set(names).size < names.length)
+      fail('must be a list like standard=600/16,high=6000/64, with each name once');
+    return items;
+  },
+};
+
 export function choice<const T extends string>(...values: readonly T[]): SettingType<T> {
   return {
     label: values.join(' | '),

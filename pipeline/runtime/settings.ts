@@ -1,4 +1,20 @@
-import { bool, bytes, choice, contact, count, duration, list, locale, name, optional, path, port, text, url } from './setting-types.ts';
+import {
+  bool,
+  bytes,
+  choice,
+  contact,
+  count,
+  duration,
+  list,
+  locale,
+  name,
+  optional,
+  path,
+  port,
+  text,
+  tiers,
+  url,
+} from './setting-types.ts';
 
 /**
  * Every setting: its variable, type, default and prose. This table is the one source of the configuration's types,
@@ -150,6 +166,30 @@ export const settings = {
     type: count(1, 1_000_000),
     default: 20,
     help: 'New connections a second from one address.',
+  },
+  queryTimeout: {
+    env: 'HEADWATER_QUERY_TIMEOUT',
+    type: duration,
+    default: 2_000,
+    help: 'How long PostgreSQL may work on one query over HTTP.',
+  },
+  queryCost: {
+    env: 'HEADWATER_QUERY_COST',
+    type: count(1, 1_000_000_000_000),
+    default: 1_000_000,
+    help: 'What one query over HTTP may cost by the estimate of PostgreSQL’s planner. Reading a million rows from end to end is about 50,000.',
+  },
+  queryConnections: {
+    env: 'HEADWATER_QUERY_CONNECTIONS',
+    type: count(1, 1_000),
+    default: 8,
+    help: 'Connections of a gateway to PostgreSQL that run queries over HTTP: as many run at once, the others wait.',
+  },
+  queryTiers: {
+    env: 'HEADWATER_QUERY_TIERS',
+    type: tiers,
+    default: ['standard=600/16', 'high=6000/64'],
+    help: 'Tiers of API keys: queries a minute over all gateways, and at once on one. A key without a tier (`keys create --tier`) has the first.',
   },
   allowPrivateWebhooks: {
     env: 'HEADWATER_ALLOW_PRIVATE_WEBHOOKS',

@@ -86,17 +86,23 @@ export interface CatalogAggregate {
    */
   of: 'rows' | 'changes';
   /**
-   * Tumbling windows.
+   * Tumbling windows; each size is a multiple of the next shorter one.
    *
    * @minItems 1
    */
   windows?: Window[];
   /**
-   * Sliding windows.
+   * Sliding windows: they begin and end where those of the shortest size of `windows` do.
    *
    * @minItems 1
    */
   sliding?: Window[];
+  /**
+   * How long windows of a size are kept, from their start (default: 10,000 of them).
+   */
+  retention?: {
+    [k: string]: Window;
+  };
   /**
    * @minItems 1
    */
@@ -247,7 +253,7 @@ export const catalogSchema: Readonly<Record<string, unknown>> = {
           ]
         },
         "windows": {
-          "description": "Tumbling windows.",
+          "description": "Tumbling windows; each size is a multiple of the next shorter one.",
           "type": "array",
           "minItems": 1,
           "items": {
@@ -256,13 +262,20 @@ export const catalogSchema: Readonly<Record<string, unknown>> = {
           "uniqueItems": true
         },
         "sliding": {
-          "description": "Sliding windows.",
+          "description": "Sliding windows: they begin and end where those of the shortest size of `windows` do.",
           "type": "array",
           "minItems": 1,
           "items": {
             "$ref": "#/$defs/window"
           },
           "uniqueItems": true
+        },
+        "retention": {
+          "description": "How long windows of a size are kept, from their start (default: 10,000 of them).",
+          "type": "object",
+          "additionalProperties": {
+            "$ref": "#/$defs/window"
+          }
         },
         "functions": {
           "type": "array",

@@ -66,6 +66,10 @@ export type ServerFrame =
  * Milliseconds.
  */
 export type Ms = number;
+/**
+ * An event of the log, or on a channel `aggregates:<name>` the state of a group.
+ */
+export type Content = ParsedEvent | AggregateState;
 
 /**
  * The first frame.
@@ -170,18 +174,70 @@ export interface SnapshotFrame {
   asOf: Sequence;
   items: {
     seq: Sequence;
-    event: ParsedEvent;
+    event: Content;
   }[];
   /**
    * Further frames of this snapshot follow.
    */
   more: boolean;
 }
+/**
+ * What has changed of a group, as it is now.
+ */
+export interface AggregateState {
+  type: 'aggregate';
+  /**
+   * The aggregate.
+   */
+  name: string;
+  /**
+   * Column → value of the group.
+   */
+  by: {
+    [k: string]: unknown;
+  };
+  /**
+   * Every event up to here is in it.
+   */
+  asOf: Sequence;
+  /**
+   * Size → the windows that have changed.
+   */
+  windows: {
+    [k: string]: AggregateWindow[];
+  };
+  /**
+   * Size → the sliding window that ends with the newest pane.
+   */
+  sliding: {
+    [k: string]: AggregateWindow;
+  };
+}
+/**
+ * Besides these it has a member for each function of the aggregate: decimals as text, null when the window is empty.
+ */
+export interface AggregateWindow {
+  start: string;
+  /**
+   * Not part of the window.
+   */
+  end: string;
+  /**
+   * Sequence of the last event that changed it.
+   */
+  revision: Sequence;
+  count: number;
+  /**
+   * Whether the percentiles are exact; otherwise they are within 1 %.
+   */
+  exact?: boolean;
+  [k: string]: unknown;
+}
 export interface EventFrame {
   type: 'event';
   seq: Sequence;
   channel: string;
-  event: ParsedEvent;
+  event: Content;
   /**
    * Only while this subscription replays.
    */
@@ -772,7 +828,7 @@ export const framesSchema: Readonly<Record<string, unknown>> = {
                 "$ref": "#/$defs/seq"
               },
               "event": {
-                "$ref": "event.schema.json"
+                "$ref": "#/$defs/content"
               }
             }
           }
@@ -803,11 +859,105 @@ export const framesSchema: Readonly<Record<string, unknown>> = {
           "type": "string"
         },
         "event": {
-          "$ref": "event.schema.json"
+          "$ref": "#/$defs/content"
         },
         "sub": {
           "description": "Only while this subscription replays.",
           "$ref": "#/$defs/sub"
+        }
+      }
+    },
+    "content": {
+      "description": "An event of the log, or on a channel `aggregates:<name>` the state of a group.",
+      "anyOf": [
+        {
+          "$ref": "event.schema.json"
+        },
+        {
+          "$ref": "#/$defs/aggregateState"
+        }
+      ]
+    },
+    "aggregateState": {
+      "title": "AggregateState",
+      "description": "What has changed of a group, as it is now.",
+      "type": "object",
+      "required": [
+        "type",
+        "name",
+        "by",
+        "asOf",
+        "windows",
+        "sliding"
+      ],
+      "properties": {
+        "type": {
+          "const": "aggregate"
+        },
+        "name": {
+          "description": "The aggregate.",
+          "type": "string"
+        },
+        "by": {
+          "description": "Column → value of the group.",
+          "type": "object",
+          "additionalProperties": true
+        },
+        "asOf": {
+          "description": "Every event up to here is in it.",
+          "$ref": "#/$defs/seq"
+        },
+        "windows": {
+          "description": "Size → the windows that have changed.",
+          "type": "object",
+          "additionalProperties": {
+            "type": "array",
+            "items": {
+              "$ref": "#/$defs/aggregateWindow"
+            }
+          }
+        },
+        "sliding": {
+          "description": "Size → the sliding window that ends with the newest pane.",
+          "type": "object",
+          "additionalProperties": {
+            "$ref": "#/$defs/aggregateWindow"
+          }
+        }
+      }
+    },
+    "aggregateWindow": {
+      "title": "AggregateWindow",
+      "description": "Besides these it has a member for each function of the aggregate: decimals as text, null when the window is empty.",
+      "type": "object",
+      "required": [
+        "start",
+        "end",
+        "revision",
+        "count"
+      ],
+      "additionalProperties": true,
+      "properties": {
+        "start": {
+          "type": "string",
+          "format": "date-time"
+        },
+        "end": {
+          "description": "Not part of the window.",
+          "type": "string",
+          "format": "date-time"
+        },
+        "revision": {
+          "description": "Sequence of the last event that changed it.",
+          "$ref": "#/$defs/seq"
+        },
+        "count": {
+          "type": "integer",
+          "minimum": 0
+        },
+        "exact": {
+          "description": "Whether the percentiles are exact; otherwise they are within 1 %.",
+          "type": "boolean"
         }
       }
     },

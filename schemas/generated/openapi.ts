@@ -4,14 +4,14 @@
 export const openapi: Readonly<Record<string, unknown>> = {
   "openapi": "3.1.0",
   "info": {
-    "title": "Headwater alerts",
+    "title": "Headwater",
     "version": "2",
-    "summary": "Rules, what they have fired, and who was told",
+    "summary": "Rules, what they have fired, and who was told; queries; aggregates",
     "license": {
       "name": "Apache-2.0",
       "identifier": "Apache-2.0"
     },
-    "description": "What rules mean is in docs/alerts.md, what error codes mean in docs/errors.md. A key sees only what belongs to its owner."
+    "description": "What rules mean is in docs/alerts.md, what queries mean in docs/query.md, what aggregates mean in docs/aggregates.md, what error codes mean in docs/errors.md. Of rules, alerts, silences and devices a key sees only what belongs to its owner."
   },
   "servers": [
     {
@@ -39,6 +39,14 @@ export const openapi: Readonly<Record<string, unknown>> = {
     {
       "name": "devices",
       "description": "Browsers that get web push"
+    },
+    {
+      "name": "query",
+      "description": "Rows and groups of captured tables, as the database has them"
+    },
+    {
+      "name": "aggregates",
+      "description": "Rolling windows over tables, as the catalogue defines them"
     }
   ],
   "paths": {
@@ -1193,6 +1201,571 @@ export const openapi: Readonly<Record<string, unknown>> = {
         }
       }
     },
+    "/v2/query": {
+      "post": {
+        "operationId": "postQuery",
+        "tags": [
+          "query"
+        ],
+        "summary": "Asks for rows of a table, or for groups of them",
+        "description": "Answers are current: a kept one is given only when nothing has changed since that it depends on. Values are spelled as in events.",
+        "requestBody": {
+          "required": true,
+          "content": {
+            "application/json": {
+              "schema": {
+                "$ref": "#/components/schemas/QueryRequest"
+              },
+              "examples": {
+                "rows": {
+                  "summary": "Rows, with the condition as text",
+                  "value": {
+                    "from": "prices",
+                    "select": [
+                      "token_id",
+                      "price"
+                    ],
+                    "where": "price > 1000",
+                    "orderBy": [
+                      {
+                        "field": "price",
+                        "dir": "desc"
+                      }
+                    ],
+                    "limit": 10
+                  }
+                },
+                "tree": {
+                  "summary": "The condition as a tree",
+                  "value": {
+                    "from": "public.prices",
+                    "where": {
+                      "and": [
+                        {
+                          "field": "chain",
+                          "op": "in",
+                          "value": [
+                            "base",
+                            "ethereum"
+                          ]
+                        },
+                        {
+                          "not": {
+                            "field": "symbol",
+                            "op": "like",
+                            "value": "U%"
+                          }
+                        }
+                      ]
+                    }
+                  }
+                },
+                "groups": {
+                  "summary": "Groups by chain and hour",
+                  "value": {
+                    "from": "prices",
+                    "groupBy": [
+                      "chain",
+                      {
+                        "field": "updated_at",
+                        "bucket": "1h",
+                        "as": "hour"
+                      }
+                    ],
+                    "aggregate": {
+                      "tokens": {
+                        "fn": "count"
+                      },
+                      "highest": {
+                        "fn": "max",
+                        "field": "price"
+                      },
+                      "p95": {
+                        "fn": "percentile",
+                        "field": "price",
+                        "p": 0.95
+                      }
+                    },
+                    "having": "tokens > 0",
+                    "orderBy": [
+                      {
+                        "field": "hour",
+                        "dir": "desc"
+                      },
+                      {
+                        "field": "chain"
+                      }
+                    ]
+                  }
+                },
+                "faults": {
+                  "summary": "A table that is not there",
+                  "x-status": "400",
+                  "value": {
+                    "from": "pricse"
+                  }
+                }
+              }
+            }
+          }
+        },
+        "responses": {
+          "200": {
+            "$ref": "#/components/responses/QueryAnswer"
+          },
+          "400": {
+            "$ref": "#/components/responses/BadRequest"
+          },
+          "429": {
+            "$ref": "#/components/responses/TooMany"
+          },
+          "default": {
+            "$ref": "#/components/responses/Error"
+          }
+        }
+      },
+      "get": {
+        "operationId": "getQuery",
+        "tags": [
+          "query"
+        ],
+        "summary": "The same in a URL",
+        "parameters": [
+          {
+            "name": "from",
+            "in": "query",
+            "required": true,
+            "schema": {
+              "type": "string"
+            },
+            "example": "prices"
+          },
+          {
+            "name": "select",
+            "in": "query",
+            "description": "Columns, with commas.",
+            "schema": {
+              "type": "string"
+            }
+          },
+          {
+            "name": "where",
+            "in": "query",
+            "schema": {
+              "type": "string"
+            },
+            "example": "price > 1 AND chain IN (\"base\", \"ethereum\")"
+          },
+          {
+            "name": "groupBy",
+            "in": "query",
+            "schema": {
+              "type": "string"
+            },
+            "example": "chain,bucket(updated_at,1h) as hour"
+          },
+          {
+            "name": "aggregate",
+            "in": "query",
+            "schema": {
+              "type": "string"
+            },
+            "example": "count(*),max(price) as highest,percentile(price,0.95) as p95"
+          },
+          {
+            "name": "having",
+            "in": "query",
+            "schema": {
+              "type": "string"
+            },
+            "example": "count > 0"
+          },
+          {
+            "name": "orderBy",
+            "in": "query",
+            "schema": {
+              "type": "string"
+            },
+            "example": "highest desc,chain"
+          },
+          {
+            "name": "limit",
+            "in": "query",
+            "schema": {
+              "type": "integer",
+              "minimum": 1,
+              "maximum": 1000,
+              "default": 100
+            },
+            "example": 10
+          },
+          {
+            "name": "cursor",
+            "in": "query",
+            "description": "`next` of the page before; with the same query.",
+            "schema": {
+              "type": "string"
+            }
+          },
+          {
+            "name": "minSeq",
+            "in": "query",
+            "description": "Waits until the answer holds every event up to here.",
+            "schema": {
+              "type": "integer",
+              "minimum": 0
+            }
+          }
+        ],
+        "responses": {
+          "200": {
+            "$ref": "#/components/responses/QueryAnswer"
+          },
+          "400": {
+            "$ref": "#/components/responses/BadRequest"
+          },
+          "429": {
+            "$ref": "#/components/responses/TooMany"
+          },
+          "default": {
+            "$ref": "#/components/responses/Error"
+          }
+        }
+      }
+    },
+    "/v2/aggregates": {
+      "get": {
+        "operationId": "listAggregates",
+        "tags": [
+          "aggregates"
+        ],
+        "summary": "The definitions that the key may read",
+        "responses": {
+          "200": {
+            "description": "All of them.",
+            "content": {
+              "application/json": {
+                "schema": {
+                  "type": "object",
+                  "required": [
+                    "items"
+                  ],
+                  "additionalProperties": false,
+                  "properties": {
+                    "items": {
+                      "type": "array",
+                      "items": {
+                        "$ref": "#/components/schemas/Aggregate"
+                      }
+                    }
+                  }
+                }
+              }
+            }
+          },
+          "default": {
+            "$ref": "#/components/responses/Error"
+          }
+        }
+      }
+    },
+    "/v2/aggregates/{name}": {
+      "get": {
+        "operationId": "getAggregate",
+        "tags": [
+          "aggregates"
+        ],
+        "summary": "Windows of one group, in the order of their time",
+        "description": "The group is given by a parameter for each column of `by`, like `token_id` here; a column with the name of another parameter as `by.<column>`.",
+        "parameters": [
+          {
+            "name": "name",
+            "in": "path",
+            "required": true,
+            "schema": {
+              "type": "string"
+            },
+            "example": "price"
+          },
+          {
+            "name": "token_id",
+            "in": "query",
+            "description": "A column of `by`.",
+            "schema": {
+              "type": "string"
+            },
+            "example": "ethereum:0xc02a"
+          },
+          {
+            "name": "isNull",
+            "in": "query",
+            "description": "Columns of `by` that are null, with commas.",
+            "schema": {
+              "type": "string"
+            }
+          },
+          {
+            "name": "window",
+            "in": "query",
+            "description": "The size; the shortest when left out.",
+            "schema": {
+              "type": "string"
+            },
+            "example": "1m"
+          },
+          {
+            "name": "sliding",
+            "in": "query",
+            "description": "A size of sliding windows instead.",
+            "schema": {
+              "type": "string"
+            }
+          },
+          {
+            "name": "from",
+            "in": "query",
+            "description": "Windows that begin then or later: ISO 8601 with a zone, or milliseconds since 1970.",
+            "schema": {
+              "type": "string"
+            },
+            "example": "2026-11-22T12:01:00Z"
+          },
+          {
+            "name": "to",
+            "in": "query",
+            "description": "Windows that begin before.",
+            "schema": {
+              "type": "string"
+            }
+          },
+          {
+            "name": "limit",
+            "in": "query",
+            "schema": {
+              "type": "integer",
+              "minimum": 1,
+              "maximum": 1000,
+              "default": 100
+            },
+            "example": 10
+          },
+          {
+            "$ref": "#/components/parameters/cursor"
+          },
+          {
+            "name": "format",
+            "in": "query",
+            "schema": {
+              "enum": [
+                "json",
+                "csv"
+              ],
+              "default": "json"
+            }
+          }
+        ],
+        "responses": {
+          "200": {
+            "description": "A page, all of it as of `seq`.",
+            "content": {
+              "application/json": {
+                "schema": {
+                  "type": "object",
+                  "required": [
+                    "items",
+                    "next",
+                    "seq",
+                    "gaps"
+                  ],
+                  "additionalProperties": false,
+                  "properties": {
+                    "items": {
+                      "type": "array",
+                      "items": {
+                        "$ref": "#/components/schemas/AggregateItem"
+                      }
+                    },
+                    "next": {
+                      "$ref": "#/components/schemas/Next"
+                    },
+                    "seq": {
+                      "description": "Every event of the log up to here is in it.",
+                      "type": "integer",
+                      "minimum": 0
+                    },
+                    "gaps": {
+                      "type": "array",
+                      "items": {
+                        "type": "object",
+                        "required": [
+                          "start",
+                          "end",
+                          "reason"
+                        ],
+                        "additionalProperties": false,
+                        "properties": {
+                          "start": {
+                            "type": "string",
+                            "format": "date-time"
+                          },
+                          "end": {
+                            "type": "string",
+                            "format": "date-time"
+                          },
+                          "reason": {
+                            "description": "empty: no window of the page begins there; expired: such windows are no longer kept; missing: the log lacks commits of this time.",
+                            "enum": [
+                              "empty",
+                              "expired",
+                              "missing"
+                            ]
+                          }
+                        }
+                      }
+                    }
+                  }
+                }
+              },
+              "text/csv": {
+                "schema": {
+                  "type": "string"
+                }
+              }
+            }
+          },
+          "400": {
+            "$ref": "#/components/responses/BadRequest"
+          },
+          "default": {
+            "$ref": "#/components/responses/Error"
+          }
+        }
+      }
+    },
+    "/v2/aggregates/{name}/latest": {
+      "get": {
+        "operationId": "getLatestAggregates",
+        "tags": [
+          "aggregates"
+        ],
+        "summary": "The newest windows of each group",
+        "parameters": [
+          {
+            "name": "name",
+            "in": "path",
+            "required": true,
+            "schema": {
+              "type": "string"
+            },
+            "example": "price"
+          },
+          {
+            "name": "token_id",
+            "in": "query",
+            "description": "A column of `by`, any of them.",
+            "schema": {
+              "type": "string"
+            }
+          },
+          {
+            "name": "isNull",
+            "in": "query",
+            "description": "Columns of `by` that are null, with commas.",
+            "schema": {
+              "type": "string"
+            }
+          },
+          {
+            "name": "window",
+            "in": "query",
+            "description": "A size; all of them when left out.",
+            "schema": {
+              "type": "string"
+            },
+            "example": "1h"
+          },
+          {
+            "name": "sliding",
+            "in": "query",
+            "description": "A size of sliding windows.",
+            "schema": {
+              "type": "string"
+            }
+          },
+          {
+            "name": "limit",
+            "in": "query",
+            "description": "Groups.",
+            "schema": {
+              "type": "integer",
+              "minimum": 1,
+              "maximum": 1000,
+              "default": 100
+            },
+            "example": 10
+          },
+          {
+            "$ref": "#/components/parameters/cursor"
+          },
+          {
+            "name": "format",
+            "in": "query",
+            "schema": {
+              "enum": [
+                "json",
+                "csv"
+              ],
+              "default": "json"
+            }
+          }
+        ],
+        "responses": {
+          "200": {
+            "description": "A page of groups, all of it as of `seq`.",
+            "content": {
+              "application/json": {
+                "schema": {
+                  "type": "object",
+                  "required": [
+                    "items",
+                    "next",
+                    "seq"
+                  ],
+                  "additionalProperties": false,
+                  "properties": {
+                    "items": {
+                      "type": "array",
+                      "items": {
+                        "$ref": "#/components/schemas/AggregateItem"
+                      }
+                    },
+                    "next": {
+                      "$ref": "#/components/schemas/Next"
+                    },
+                    "seq": {
+                      "description": "Every event of the log up to here is in it.",
+                      "type": "integer",
+                      "minimum": 0
+                    }
+                  }
+                }
+              },
+              "text/csv": {
+                "schema": {
+                  "type": "string"
+                }
+              }
+            }
+          },
+          "400": {
+            "$ref": "#/components/responses/BadRequest"
+          },
+          "default": {
+            "$ref": "#/components/responses/Error"
+          }
+        }
+      }
+    },
     "/v2/openapi.json": {
       "get": {
         "operationId": "getDescription",
@@ -1218,7 +1791,7 @@ export const openapi: Readonly<Record<string, unknown>> = {
       "key": {
         "type": "http",
         "scheme": "bearer",
-        "description": "An API key with the scope `alerts` or `admin`."
+        "description": "An API key. For queries and aggregates with the scope `read`, `read:<channel>` or `admin`, else with `alerts` or `admin`."
       }
     },
     "headers": {
@@ -1336,6 +1909,54 @@ export const openapi: Readonly<Record<string, unknown>> = {
           }
         }
       },
+      "QueryAnswer": {
+        "description": "A page.",
+        "headers": {
+          "RateLimit-Limit": {
+            "description": "Requests of the key in a minute.",
+            "schema": {
+              "type": "integer"
+            }
+          },
+          "RateLimit-Remaining": {
+            "description": "Of them, those that are left.",
+            "schema": {
+              "type": "integer"
+            }
+          },
+          "RateLimit-Reset": {
+            "description": "Seconds until there are all again.",
+            "schema": {
+              "type": "integer"
+            }
+          }
+        },
+        "content": {
+          "application/json": {
+            "schema": {
+              "$ref": "#/components/schemas/QueryAnswer"
+            }
+          }
+        }
+      },
+      "TooMany": {
+        "description": "The key has made all requests of this minute, or has as many under way as it may.",
+        "headers": {
+          "Retry-After": {
+            "description": "Seconds.",
+            "schema": {
+              "type": "integer"
+            }
+          }
+        },
+        "content": {
+          "application/json": {
+            "schema": {
+              "$ref": "#/components/schemas/errorBody"
+            }
+          }
+        }
+      },
       "Error": {
         "description": "See docs/errors.md.",
         "content": {
@@ -1354,6 +1975,307 @@ export const openapi: Readonly<Record<string, unknown>> = {
           "string",
           "null"
         ]
+      },
+      "QueryRequest": {
+        "type": "object",
+        "required": [
+          "from"
+        ],
+        "additionalProperties": false,
+        "properties": {
+          "from": {
+            "description": "`<schema>.<table>`, or the bare name of a table in `public`.",
+            "type": "string"
+          },
+          "select": {
+            "description": "Columns; all of them when left out.",
+            "type": "array",
+            "minItems": 1,
+            "items": {
+              "type": "string"
+            }
+          },
+          "where": {
+            "$ref": "#/components/schemas/QueryCondition"
+          },
+          "groupBy": {
+            "type": "array",
+            "maxItems": 16,
+            "items": {
+              "anyOf": [
+                {
+                  "type": "string"
+                },
+                {
+                  "type": "object",
+                  "required": [
+                    "field"
+                  ],
+                  "additionalProperties": false,
+                  "properties": {
+                    "field": {
+                      "type": "string"
+                    },
+                    "bucket": {
+                      "description": "Of a time: the beginning of the interval of this length, from 1970 on, UTC.",
+                      "type": "string",
+                      "examples": [
+                        "1h"
+                      ]
+                    },
+                    "as": {
+                      "type": "string"
+                    }
+                  }
+                }
+              ]
+            }
+          },
+          "aggregate": {
+            "type": "object",
+            "maxProperties": 32,
+            "additionalProperties": {
+              "type": "object",
+              "required": [
+                "fn"
+              ],
+              "additionalProperties": false,
+              "properties": {
+                "fn": {
+                  "enum": [
+                    "count",
+                    "count_distinct",
+                    "sum",
+                    "avg",
+                    "min",
+                    "max",
+                    "percentile"
+                  ]
+                },
+                "field": {
+                  "description": "Left out of `count` it counts rows.",
+                  "type": "string"
+                },
+                "p": {
+                  "description": "Of `percentile`, which is percentile_disc.",
+                  "type": "number",
+                  "minimum": 0,
+                  "maximum": 1
+                }
+              }
+            }
+          },
+          "having": {
+            "$ref": "#/components/schemas/QueryCondition"
+          },
+          "orderBy": {
+            "type": "array",
+            "items": {
+              "type": "object",
+              "required": [
+                "field"
+              ],
+              "additionalProperties": false,
+              "properties": {
+                "field": {
+                  "type": "string"
+                },
+                "dir": {
+                  "enum": [
+                    "asc",
+                    "desc"
+                  ],
+                  "default": "asc"
+                }
+              }
+            }
+          },
+          "limit": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 1000,
+            "default": 100
+          },
+          "cursor": {
+            "description": "`next` of the page before; with the same query, asked with a key of the same owner.",
+            "type": "string"
+          },
+          "minSeq": {
+            "description": "Waits until the answer holds every event up to here; then 504.",
+            "type": "integer",
+            "minimum": 0
+          }
+        }
+      },
+      "QueryCondition": {
+        "description": "A tree, or a text of the same grammar.",
+        "anyOf": [
+          {
+            "type": "string",
+            "examples": [
+              "price > 100"
+            ]
+          },
+          {
+            "$ref": "#/components/schemas/condition"
+          }
+        ]
+      },
+      "QueryAnswer": {
+        "type": "object",
+        "required": [
+          "items",
+          "next",
+          "asOf",
+          "cache"
+        ],
+        "additionalProperties": false,
+        "properties": {
+          "items": {
+            "description": "Column, or name of the group or aggregate → value, as events have it.",
+            "type": "array",
+            "items": {
+              "type": "object"
+            }
+          },
+          "next": {
+            "$ref": "#/components/schemas/Next"
+          },
+          "asOf": {
+            "description": "Every event up to this sequence is in it; null while that cannot be known.",
+            "type": [
+              "integer",
+              "null"
+            ]
+          },
+          "cache": {
+            "description": "hit: a kept answer that still holds.",
+            "enum": [
+              "hit",
+              "miss"
+            ]
+          }
+        }
+      },
+      "Aggregate": {
+        "type": "object",
+        "required": [
+          "name",
+          "table",
+          "by",
+          "of",
+          "windows",
+          "sliding",
+          "functions",
+          "retention",
+          "channel"
+        ],
+        "additionalProperties": false,
+        "properties": {
+          "name": {
+            "type": "string"
+          },
+          "table": {
+            "type": "string"
+          },
+          "by": {
+            "description": "Columns whose values make a group.",
+            "type": "array",
+            "items": {
+              "type": "string"
+            }
+          },
+          "value": {
+            "type": "string"
+          },
+          "time": {
+            "description": "Column with the time; the commit’s when left out.",
+            "type": "string"
+          },
+          "of": {
+            "enum": [
+              "rows",
+              "changes"
+            ]
+          },
+          "windows": {
+            "description": "Sizes.",
+            "type": "array",
+            "items": {
+              "type": "string"
+            }
+          },
+          "sliding": {
+            "description": "Sizes.",
+            "type": "array",
+            "items": {
+              "type": "string"
+            }
+          },
+          "functions": {
+            "type": "array",
+            "items": {
+              "type": "string"
+            }
+          },
+          "retention": {
+            "description": "Size → how long its windows are kept.",
+            "type": "object",
+            "additionalProperties": {
+              "type": "string"
+            }
+          },
+          "channel": {
+            "description": "Of the WebSocket.",
+            "type": "string"
+          }
+        }
+      },
+      "AggregateItem": {
+        "description": "A window of a group. It has a member for each function of the definition; decimals are text.",
+        "type": "object",
+        "required": [
+          "by",
+          "start",
+          "end",
+          "revision",
+          "count"
+        ],
+        "properties": {
+          "by": {
+            "description": "Column → value, as events have it.",
+            "type": "object"
+          },
+          "window": {
+            "description": "The size, in /latest.",
+            "type": "string"
+          },
+          "sliding": {
+            "description": "The size, in /latest.",
+            "type": "string"
+          },
+          "start": {
+            "type": "string",
+            "format": "date-time"
+          },
+          "end": {
+            "description": "Not part of the window.",
+            "type": "string",
+            "format": "date-time"
+          },
+          "revision": {
+            "description": "Sequence of the last event that changed it.",
+            "type": "integer"
+          },
+          "count": {
+            "type": "integer",
+            "minimum": 1
+          },
+          "exact": {
+            "description": "Whether the percentiles are exact; otherwise they are within 1 %.",
+            "type": "boolean"
+          }
+        }
       },
       "Entity": {
         "description": "Column → value, as events have it.",
@@ -2464,6 +3386,58 @@ export const openapi: Readonly<Record<string, unknown>> = {
             }
           }
         }
+      },
+      "condition": {
+        "description": "A condition of a query. In a query `not` is IS NOT TRUE; in a rule `not` of unknown is unknown.",
+        "oneOf": [
+          {
+            "type": "object",
+            "required": [
+              "and"
+            ],
+            "additionalProperties": false,
+            "properties": {
+              "and": {
+                "type": "array",
+                "items": {
+                  "$ref": "#/components/schemas/condition"
+                },
+                "minItems": 1
+              }
+            }
+          },
+          {
+            "type": "object",
+            "required": [
+              "or"
+            ],
+            "additionalProperties": false,
+            "properties": {
+              "or": {
+                "type": "array",
+                "items": {
+                  "$ref": "#/components/schemas/condition"
+                },
+                "minItems": 1
+              }
+            }
+          },
+          {
+            "type": "object",
+            "required": [
+              "not"
+            ],
+            "additionalProperties": false,
+            "properties": {
+              "not": {
+                "$ref": "#/components/schemas/condition"
+              }
+            }
+          },
+          {
+            "$ref": "#/components/schemas/comparison"
+          }
+        ]
       }
     }
   }

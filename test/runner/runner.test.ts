@@ -127,6 +127,66 @@ describe('runner', () => {
     expect(store.state).to.deep.equal([]);
   });
 
+  describe('a processor that loads what a batch needs', () => {
+    /** What `prepare` was asked, and what had been applied by then. */
+    let asked: { readonly seqs: readonly number[]; readonly applied: number }[];
+    let away: boolean;
+    beforeEach(() => {
+      asked = [];
+      away = false;
+    });
+
+    const preparing = (): Processor<number[]> => ({
+      name: recorder.name,
+      begin: () => recorder.begin(),
+      apply: (item, effects) => {
+        expect(asked.at(-1)?.seqs, `${item.seq} is applied after it was prepared`).to.include(item.seq);
+        recorder.apply(item, effects);
+      },
+      prepare: (some) => {
+        asked.push({ seqs: some.map(({ seq }) => seq), applied: recorder.attempts.size });
+        return away ? Promise.reject(new Error('the store is away')) : Promise.resolve();
+      },
+    });
+
+    it('is asked before the first of them is applied, for no more than one commit may have', async () => {
+      log.add(...events(1, 250));
+      start({ limits: { events: 100 } }, preparing());
+      await until(stored(250));
+      log.add(event(251));
+      await until(stored(251));
+      expect(store.state).to.deep.equal(numbers(1, 251));
+      expect(asked.map(({ seqs, applied }) => [seqs[0], seqs.length, applied])).to.deep.equal([
+        [1, 100, 0],
+        [101, 100, 100],
+        [201, 50, 200],
+        [251, 1, 250],
+      ]);
+    });
+
+    it('is asked again until its store answers, and nothing is applied before', async () => {
+      away = true;
+      log.add(...events(1, 3));
+      start({}, preparing());
+      await until(() => asked.length > 2);
+      expect(recorder.attempts.size).to.equal(0);
+      expect(context.health.ready).to.equal(false);
+      away = false;
+      await until(stored(3));
+      expect(store.state).to.deep.equal([1, 2, 3]);
+      expect(context.health.ready).to.equal(true);
+    });
+
+    it('can be stopped while its store is away', async () => {
+      away = true;
+      log.add(event(1));
+      const role = start({}, preparing());
+      await until(() => asked.length > 1);
+      await role.stop();
+      expect(store.state).to.deep.equal([]);
+    });
+  });
+
   it('sends an event that fails three times to the dead letters before the offset moves on, and goes on', async () => {
     recorder.poison = (seq) => seq === 7;
     log.add(...events(1, 6));

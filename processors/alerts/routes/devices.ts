@@ -1,13 +1,13 @@
 import type { FastifyInstance } from 'fastify';
 import { DatabaseError } from '../../../pipeline/clients/postgres.ts';
+import { badBody, notFound, RequestFault } from '../../../pipeline/runtime/request-fault.ts';
+import { isUuid, readQuery } from '../../../pipeline/runtime/request-query.ts';
 import { suggestion } from '../../../schemas/nearest.ts';
 import { judgeUrl } from '../../notify/channels/guard/url.ts';
 import { judgePushKeys } from '../../notify/channels/push/encrypt.ts';
-import { badBody, notFound, RequestFault } from './fault.ts';
 import { objectBody } from './json-body.ts';
 import type { OwnedRows } from './owned-rows.ts';
 import { pageOf, pageRequest, type Position } from './pages.ts';
-import { isUuid, readQuery } from './query.ts';
 import { isoTime } from './rule-resource.ts';
 import { Where } from './where.ts';
 

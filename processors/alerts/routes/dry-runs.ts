@@ -1,12 +1,12 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import type { EventLog, LogEvent, Seq } from '../../../pipeline/log/event-log.ts';
 import { HeadwaterError } from '../../../pipeline/runtime/errors.ts';
+import { RequestFault, unavailable } from '../../../pipeline/runtime/request-fault.ts';
 import type { RuleCondition } from '../../../schemas/condition/condition.ts';
 import { parseDuration } from '../../../schemas/duration.ts';
 import { AlertEngine } from '../engine/alert-engine.ts';
 import type { AlertEffects } from '../engine/saved.ts';
 import type { Alert, Micros } from '../model.ts';
-import { RequestFault, unavailable } from './fault.ts';
 import type { RuleContent } from './rule-resource.ts';
 import { tailOfTable } from './table-tail.ts';
 import type { RuleTable } from './tables.ts';

@@ -1,4 +1,4 @@
-import { badRequest, RequestFault } from './fault.ts';
+import { badRequest, RequestFault } from '../../../pipeline/runtime/request-fault.ts';
 
 /** The entity tag of a revision (RFC 9110, 8.8.3): strong, since a revision names the content. */
 export function etagOf(revision: number): string {

@@ -1,8 +1,8 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
-import { notFound } from './fault.ts';
+import { notFound } from '../../../pipeline/runtime/request-fault.ts';
+import { isUuid, readQuery } from '../../../pipeline/runtime/request-query.ts';
 import type { OwnedRows } from './owned-rows.ts';
 import { pageOf, pageRequest, type Position } from './pages.ts';
-import { isUuid, readQuery } from './query.ts';
 import { isoTime } from './rule-resource.ts';
 import { Where } from './where.ts';
 

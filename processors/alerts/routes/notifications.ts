@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify';
-import { notFound } from './fault.ts';
+import { notFound } from '../../../pipeline/runtime/request-fault.ts';
+import { isUuid, readQuery } from '../../../pipeline/runtime/request-query.ts';
 import type { OwnedRows } from './owned-rows.ts';
-import { isUuid, readQuery } from './query.ts';
 import { isoTime } from './rule-resource.ts';
 
 interface JobRow {

@@ -1,7 +1,7 @@
 import { DatabaseError, type PgPool, type PgPoolClient } from '../../../pipeline/clients/postgres.ts';
 import { messageOf } from '../../../pipeline/runtime/errors.ts';
 import type { Logger } from '../../../pipeline/runtime/logging.ts';
-import { badRequest, unavailable, type RequestFault } from './fault.ts';
+import { badRequest, unavailable, type RequestFault } from '../../../pipeline/runtime/request-fault.ts';
 
 /** Runs statements as the role `headwater_api`, on one owner's rows. */
 export interface Statements {

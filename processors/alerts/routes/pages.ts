@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { badRequest } from './fault.ts';
-import type { Query } from './query.ts';
+import { badRequest } from '../../../pipeline/runtime/request-fault.ts';
+import type { Query } from '../../../pipeline/runtime/request-query.ts';
 
 const mostItems = 200;
 const usualItems = 50;

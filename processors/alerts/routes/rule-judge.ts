@@ -1,10 +1,10 @@
 import type { FieldFault } from '../../../pipeline/runtime/http.ts';
+import { badBody } from '../../../pipeline/runtime/request-fault.ts';
 import type { Catalog } from '../../../schemas/catalog.ts';
 import { parseDuration } from '../../../schemas/duration.ts';
 import type { RuleChannel } from '../../../schemas/rule-channels.ts';
 import { checkRule, type RuleDocument } from '../../../schemas/rule.ts';
 import { judgeUrl } from '../../notify/channels/guard/url.ts';
-import { badBody } from './fault.ts';
 import type { OwnedRows } from './owned-rows.ts';
 import type { RuleContent } from './rule-resource.ts';
 import { findTable, type FoundTable, type RuleTable } from './tables.ts';

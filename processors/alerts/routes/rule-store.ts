@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from 'node:util';
+import { notFound } from '../../../pipeline/runtime/request-fault.ts';
+import { isUuid, type Query } from '../../../pipeline/runtime/request-query.ts';
 import type { StoredChannel } from './channels.ts';
-import { notFound } from './fault.ts';
 import type { OwnedRows, Statements } from './owned-rows.ts';
 import { pageOf, pageRequest, type Page } from './pages.ts';
-import { isUuid, type Query } from './query.ts';
 import { ruleColumns, ruleResource, type RuleContent, type RuleRow } from './rule-resource.ts';
 import { Where } from './where.ts';
 

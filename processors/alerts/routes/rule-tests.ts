@@ -1,9 +1,9 @@
 import type { FastifyInstance } from 'fastify';
+import { badBody, notFound } from '../../../pipeline/runtime/request-fault.ts';
+import { isUuid, readQuery } from '../../../pipeline/runtime/request-query.ts';
 import { suggestion } from '../../../schemas/nearest.ts';
 import type { DryRuns } from './dry-runs.ts';
-import { badBody, notFound } from './fault.ts';
 import { objectBody } from './json-body.ts';
-import { isUuid, readQuery } from './query.ts';
 import type { RuleJudge } from './rule-judge.ts';
 import { ruleResource, withoutOwnMembers } from './rule-resource.ts';
 import type { RuleStore } from './rule-store.ts';

@@ -1,10 +1,10 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { notFound, RequestFault } from '../../../pipeline/runtime/request-fault.ts';
+import { readQuery } from '../../../pipeline/runtime/request-query.ts';
 import { newSecret } from '../../notify/channels/secret.ts';
 import { mergeChannels, rotated, type StoredChannel } from './channels.ts';
 import { etagOf, isKnown, requireMatch } from './etag.ts';
-import { notFound, RequestFault } from './fault.ts';
 import { objectBody } from './json-body.ts';
-import { readQuery } from './query.ts';
 import type { RuleJudge } from './rule-judge.ts';
 import { patched, ruleResource, withoutOwnMembers, type RuleContent, type RuleRow } from './rule-resource.ts';
 import { contentOf, type RuleStore } from './rule-store.ts';

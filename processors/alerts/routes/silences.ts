@@ -1,10 +1,10 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { badBody, notFound } from '../../../pipeline/runtime/request-fault.ts';
+import { instantOf, isUuid, readQuery } from '../../../pipeline/runtime/request-query.ts';
 import { suggestion } from '../../../schemas/nearest.ts';
-import { badBody, notFound } from './fault.ts';
 import { objectBody } from './json-body.ts';
 import type { OwnedRows, Statements } from './owned-rows.ts';
 import { pageOf, pageRequest, type Position } from './pages.ts';
-import { instantOf, isUuid, readQuery } from './query.ts';
 import { isoTime } from './rule-resource.ts';
 import { Where } from './where.ts';
 

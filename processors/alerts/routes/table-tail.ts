@@ -1,8 +1,8 @@
 import type { EventLog, LogEvent, Seq } from '../../../pipeline/log/event-log.ts';
 import { microsOf } from '../../../pipeline/runner/event-head.ts';
+import { unavailable } from '../../../pipeline/runtime/request-fault.ts';
 import { tableToken } from '../../../schemas/subjects.ts';
 import type { Micros } from '../model.ts';
-import { unavailable } from './fault.ts';
 
 /** The newest part of the log that has enough events of one table in it. */
 export interface TableTail {

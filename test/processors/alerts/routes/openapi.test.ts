@@ -21,6 +21,7 @@ interface Response {
 }
 interface Operation {
   readonly operationId: string;
+  readonly tags?: readonly string[];
   readonly parameters?: readonly object[];
   readonly requestBody?: {
     readonly content: { readonly 'application/json': { readonly schema: object; readonly examples: Record<string, Example> } };
@@ -32,9 +33,13 @@ const document = openapi as {
   readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>> & { readonly parameters?: readonly object[] }>>;
 };
 const methods = ['get', 'post', 'put', 'patch', 'delete'];
-const operations = Object.entries(document.paths).flatMap(([path, item]) =>
-  methods.flatMap((method) => (item[method] ? [{ path, method, operation: item[method], shared: item.parameters ?? [] }] : [])),
-);
+/** Routes of other parts, with tests of their own. */
+const ofOthers: readonly string[] = ['query', 'aggregates'];
+const operations = Object.entries(document.paths)
+  .flatMap(([path, item]) =>
+    methods.flatMap((method) => (item[method] ? [{ path, method, operation: item[method], shared: item.parameters ?? [] }] : [])),
+  )
+  .filter(({ operation }) => !operation.tags?.some((tag) => ofOthers.includes(tag)));
 
 /** What a reference within the document names. */
 function resolved(node: object): unknown {

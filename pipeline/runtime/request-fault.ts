@@ -1,5 +1,5 @@
-import type { FieldFault } from '../../../pipeline/runtime/http.ts';
-import type { HttpErrorCode } from '../../../schemas/error-codes.ts';
+import type { FieldFault } from './http.ts';
+import type { HttpErrorCode } from '../../schemas/error-codes.ts';
 
 /** A request that is not served: becomes an error answer. */
 export class RequestFault extends Error {

@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify';
-import { parseMoment } from '../../../schemas/condition/instant.ts';
-import { suggestion } from '../../../schemas/nearest.ts';
-import { badRequest } from './fault.ts';
+import { parseMoment } from '../../schemas/condition/instant.ts';
+import { suggestion } from '../../schemas/nearest.ts';
+import { badRequest } from './request-fault.ts';
 
 const lastInstant = Date.UTC(9999, 11, 31) * 1_000;
 const uuid = /^[\da-f]{8}-[\da-f]{4}-[\da-f]{4}-[\da-f]{4}-[\da-f]{12}$/i;

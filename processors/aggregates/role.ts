@@ -1,0 +1,234 @@
+import type { RedisClient } from '../../pipeline/clients/redis.ts';
+import type { EventLog, Seq } from '../../pipeline/log/event-log.ts';
+import { pause } from '../../pipeline/runtime/backoff.ts';
+import { messageOf } from '../../pipeline/runtime/errors.ts';
+import type { Role, RoleContext } from '../../pipeline/runtime/lifecycle.ts';
+import { linked } from '../../pipeline/runtime/tasks.ts';
+import type { Offset } from '../../pipeline/runner/state-store.ts';
+import { isCurrent } from './definition.ts';
+import type { AggregateMetrics } from './metrics.ts';
+import type { Definition } from './model.ts';
+import { entryText, processorName, Registry, type Entry, type Namespace } from './store/registry.ts';
+
+/** A definition at work. */
+export interface DefinitionRunner extends Role {
+  offset(): Promise<Offset | undefined>;
+}
+
+export interface AggregatesParts {
+  readonly redis: RedisClient;
+  readonly eventLog: EventLog;
+  readonly metrics: Pick<AggregateMetrics, 'definitions'>;
+  /** The definitions in force; undefined when they have not changed since they were last asked for. */
+  readonly definitions: () => Promise<ReadonlyMap<string, Definition> | undefined>;
+  /** `label`: what it is called to metrics, health and dead letters. */
+  readonly start: (definition: Definition, label: string) => DefinitionRunner;
+  /** Removes everything of a namespace, until the signal fires. */
+  readonly remove: (namespace: Namespace, signal: AbortSignal) => Promise<void>;
+  /** How often the catalogue and the registry are looked at (default 2 s). */
+  readonly lookEveryMs?: number;
+  /** How long readers may still use what is served no more (default 30 s). */
+  readonly graceMs?: number;
+}
+
+interface Running {
+  readonly definition: Definition;
+  readonly runner: DefinitionRunner;
+  /** It has been in the registry: when something else is there now, another instance has put it there. */
+  served: boolean;
+  /** Where the log ended when it was last looked at. */
+  head: Seq | undefined;
+}
+
+const idOf = ({ name, hash }: Namespace): string => `${name}:${hash}`;
+
+/**
+ * Runs each definition by itself, and says in the registry which one of each name is read from: a changed definition is built beside the
+ * one before, and takes its place once it has caught up with the log. Of instances that want different ones the one that came last
+ * has its way, and the others leave it alone.
+ */
+export class Aggregates implements Role {
+  readonly name = processorName;
+  readonly done: Promise<void>;
+  readonly #context: RoleContext;
+  readonly #parts: AggregatesParts;
+  readonly #registry: Registry;
+  readonly #stopping = new AbortController();
+  /** By `<name>:<hash>`. */
+  readonly #running = new Map<string, Running>();
+  #wanted: ReadonlyMap<string, Definition> = new Map();
+  /** Names of which another instance serves another definition. */
+  readonly #yielded = new Set<string>();
+  /** Namespaces that nobody wants, and since when. */
+  readonly #unwanted = new Map<string, number>();
+  #removing: Promise<void> | undefined;
+  /** What is served and no longer defined is still to be taken out of the registry. */
+  #changed = false;
+  #away = false;
+
+  constructor(context: RoleContext, parts: AggregatesParts) {
+    this.#context = context;
+    this.#parts = parts;
+    this.#registry = new Registry(parts.redis);
+    this.done = linked(context.signal, this.#stopping, () => this.#run());
+    this.done.catch(() => undefined);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.done.catch(() => undefined);
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping;
+    try {
+      while (!signal.aborted) {
+        await this.#look();
+        await pause(this.#parts.lookEveryMs ?? 2_000, signal);
+      }
+    } finally {
+      await Promise.all([...this.#running.keys()].map((id) => this.#end(id)));
+      await this.#removing;
+    }
+  }
+
+  /** Looks at the catalogue and at the registry, and does what follows. */
+  async #look(): Promise<void> {
+    const { health, log } = this.#context;
+    try {
+      const definitions = await this.#parts.definitions();
+      if (definitions) this.#take(definitions);
+      const entries = await this.#registry.entries();
+      await this.#withdraw(entries);
+      for (const definition of this.#wanted.values()) await this.#attend(definition, entries.get(definition.name));
+      await this.#settle(await this.#registry.entries());
+      if (this.#away) log.info('aggregates: the registry is back');
+      this.#away = false;
+    } catch (error) {
+      if (this.#stopping.signal.aborted) return;
+      health.report(this.name, false, 'the registry is not available');
+      if (!this.#away) log.warn({ error: messageOf(error) }, 'aggregates: the registry is not available, trying again until it is');
+      this.#away = true;
+    }
+  }
+
+  #take(definitions: ReadonlyMap<string, Definition>): void {
+    this.#wanted = definitions;
+    this.#yielded.clear();
+    this.#changed = true;
+  }
+
+  /** What the catalogue no longer has is no longer served. */
+  async #withdraw(entries: ReadonlyMap<string, Entry>): Promise<void> {
+    if (!this.#changed) return;
+    for (const [name, { text }] of entries) {
+      if (this.#wanted.has(name)) continue;
+      if (await this.#registry.exchange(name, text, undefined))
+        this.#context.log.info(`aggregates: ${name} is no longer defined, and is removed`);
+    }
+    this.#changed = false;
+  }
+
+  /** Sees to it that a definition is at work, and that it is served as soon as it may be. */
+  async #attend(definition: Definition, entry: Entry | undefined): Promise<void> {
+    const { name, hash } = definition;
+    const other = entry && entry.hash !== hash ? entry : undefined;
+    if (other && (this.#yielded.has(name) || this.#running.get(idOf(definition))?.served)) return this.#yield(name);
+    this.#yielded.delete(name);
+    // Until this one has caught up readers have the one before, and that must not stand still.
+    if (other && isCurrent(other.definition, other.hash)) await this.#ensure(other.definition);
+    const running = await this.#ensure(definition);
+    if (other && !(await this.#caughtUp(running))) return;
+    if (entry?.text !== entryText(definition) && !(await this.#registry.exchange(name, entry?.text, definition))) return;
+    running.served = true;
+    if (other)
+      this.#context.log.info(`aggregates: ${name} has caught up as it is defined now, and takes the place of its former definition`);
+  }
+
+  #yield(name: string): void {
+    if (!this.#yielded.has(name))
+      this.#context.log.warn(
+        `aggregates: another instance serves another definition of ${name}; this one leaves it alone until its catalogue changes or it is started again`,
+      );
+    this.#yielded.add(name);
+  }
+
+  /** The runner of a definition: the one that is at work, or a new one. */
+  async #ensure(definition: Definition): Promise<Running> {
+    const id = idOf(definition);
+    await this.#registry.announce(definition);
+    const there = this.#running.get(id);
+    if (there && JSON.stringify(there.definition) === JSON.stringify(definition)) return there;
+    // What is shown or how long it is kept has changed, not what is stored.
+    await this.#end(id);
+    const label = [...this.#running.values()].some((other) => other.definition.name === definition.name)
+      ? `${definition.name}.${definition.hash}`
+      : definition.name;
+    const runner = this.#parts.start(definition, `${processorName}.${label}`);
+    // The others go on without it; its health says that it does not.
+    runner.done.catch((error: unknown) => this.#context.log.error(`aggregates: ${definition.name} has stopped: ${messageOf(error)}`));
+    const running = { definition, runner, served: there?.served ?? false, head: undefined };
+    this.#running.set(id, running);
+    return running;
+  }
+
+  async #end(id: string): Promise<void> {
+    const running = this.#running.get(id);
+    if (!running) return;
+    this.#running.delete(id);
+    await running.runner.stop();
+    this.#context.health.remove(running.runner.name);
+  }
+
+  /** Has it come to where the log ended at the last look? */
+  async #caughtUp(running: Running): Promise<boolean> {
+    const bounds = await this.#parts.eventLog.bounds();
+    const offset = await running.runner.offset();
+    const before = running.head;
+    running.head = bounds.last;
+    return before !== undefined && offset?.epoch === bounds.epoch && offset.seq >= before;
+  }
+
+  /** Ends and removes what nobody needs any more. */
+  async #settle(entries: ReadonlyMap<string, Entry>): Promise<void> {
+    const isServed = ({ name, hash }: Namespace): boolean => entries.get(name)?.hash === hash;
+    for (const [id, { definition }] of this.#running) {
+      const wanted = this.#yielded.has(definition.name) ? undefined : this.#wanted.get(definition.name);
+      if (!wanted || (wanted.hash !== definition.hash && !isServed(definition))) await this.#end(id);
+    }
+    const building = [...this.#wanted.values()].filter((definition) => !isServed(definition)).length;
+    this.#parts.metrics.definitions(this.#wanted.size, building);
+    this.#context.health.report(this.name, true, `${this.#wanted.size} definitions, ${building} of them being built`);
+    await this.#collect(isServed);
+  }
+
+  /** Removes namespaces that nobody works on and nothing is served from, once readers are done with them: one at a time, in the background. */
+  async #collect(isServed: (namespace: Namespace) => boolean): Promise<void> {
+    const now = performance.now();
+    const idle = new Map<string, Namespace>();
+    for (const namespace of await this.#registry.namespaces()) {
+      if (!isServed(namespace) && !this.#running.has(idOf(namespace)) && !(await this.#registry.isLeased(namespace)))
+        idle.set(idOf(namespace), namespace);
+    }
+    for (const id of this.#unwanted.keys()) if (!idle.has(id)) this.#unwanted.delete(id);
+    for (const [id, namespace] of idle) {
+      if (!this.#unwanted.has(id)) this.#unwanted.set(id, now);
+      if (now - this.#unwanted.get(id)! >= (this.#parts.graceMs ?? 30_000)) this.#removing ??= this.#remove(namespace);
+    }
+  }
+
+  async #remove(namespace: Namespace): Promise<void> {
+    const { log } = this.#context;
+    const { signal } = this.#stopping;
+    try {
+      await this.#parts.remove(namespace, signal);
+      if (signal.aborted) return;
+      await this.#registry.forget(namespace);
+      log.info(`aggregates: what was kept for a former definition of ${namespace.name} has been removed`);
+    } catch (error) {
+      log.debug({ error: messageOf(error) }, `aggregates: a former definition of ${namespace.name} could not be removed yet`);
+    } finally {
+      this.#removing = undefined;
+    }
+  }
+}

@@ -1,0 +1,156 @@
+import type { RedisClient } from '../../pipeline/clients/redis.ts';
+import type { EventLog } from '../../pipeline/log/event-log.ts';
+import type { DeadLetters } from '../../pipeline/runner/dead-letters.ts';
+import { microsOf } from '../../pipeline/runner/event-head.ts';
+import type { Processor } from '../../pipeline/runner/processor.ts';
+import type { RedisKeys } from '../../pipeline/runner/redis-keys.ts';
+import { RedisStateStore } from '../../pipeline/runner/redis-state-store.ts';
+import { startRunner } from '../../pipeline/runner/runner.ts';
+import type { StateStore } from '../../pipeline/runner/state-store.ts';
+import { HeadwaterError } from '../../pipeline/runtime/errors.ts';
+import type { RoleContext } from '../../pipeline/runtime/lifecycle.ts';
+import { tableToken } from '../../schemas/subjects.ts';
+import { AggregateEngine } from './engine/aggregate-engine.ts';
+import type { AggregateEffects } from './engine/effects.ts';
+import { missingColumns } from './columns.ts';
+import type { AggregateMetrics } from './metrics.ts';
+import type { Definition } from './model.ts';
+import type { DefinitionRunner } from './role.ts';
+import { redisAggregates } from './store/commit.ts';
+import { aggregateKeys, namespaceOf } from './store/keys.ts';
+import { loadMeta, loadNeeds } from './store/load.ts';
+import { noteBeginning, skipLost, statePatterns } from './store/mend.ts';
+import { processorName } from './store/registry.ts';
+
+export interface DefinitionParts {
+  readonly redis: RedisClient;
+  readonly eventLog: EventLog;
+  readonly deadLetters: DeadLetters;
+  readonly metrics: AggregateMetrics;
+  /** How long an instance that died keeps the others waiting (default 10 s). */
+  readonly leaseMs?: number;
+  /** Most records of windows, points and rows that stay in memory. */
+  readonly mostRecords?: number;
+}
+
+/**
+ * One definition at work: its own offset and lease, in its own namespace.
+ * @param label what it is called to metrics, health and dead letters
+ */
+export function startDefinition(context: RoleContext, definition: Definition, label: string, parts: DefinitionParts): DefinitionRunner {
+  const { redis, eventLog, deadLetters, metrics, leaseMs, mostRecords } = parts;
+  const keys = namespaceOf(definition.name, definition.hash);
+  const engine = new AggregateEngine(definition, mostRecords === undefined ? {} : { mostRecords });
+  const store = new RedisStateStore(redis, processorName, keys, redisAggregates(definition));
+  const stopMetrics = metrics.watch(definition.name, engine);
+  const role = startRunner(context, {
+    eventLog,
+    deadLetters,
+    store: telling(store, engine),
+    processor: aggregateProcessor(label, definition, engine, { redis, keys, context }),
+    load: async () => {
+      if (definition.of === 'changes') await noteBeginning(redis, keys, eventLog);
+      engine.restore(await loadMeta(redis, keys));
+    },
+    mend: (reason) => mended(reason, { redis, keys, store, eventLog, definition, context }),
+    ...(leaseMs !== undefined && { leaseMs }),
+  });
+  return {
+    name: role.name,
+    done: role.done,
+    offset: () => store.offset(),
+    stop: async () => {
+      await role.stop();
+      stopMetrics();
+    },
+  };
+}
+
+/** The engine as the runner drives it. */
+function aggregateProcessor(
+  name: string,
+  definition: Definition,
+  engine: AggregateEngine,
+  { redis, keys, context }: Pick<Mending, 'redis' | 'keys' | 'context'>,
+): Processor<AggregateEffects> {
+  const { log, config } = context;
+  const { subject } = config;
+  const dot = definition.table.indexOf('.');
+  const table = tableToken(definition.table.slice(0, dot), definition.table.slice(dot + 1));
+  const schema = `${subject}._schema.${table}`;
+  const warn = (missing: readonly string[]): void => {
+    if (missing.length > 0) log.warn(`${name}: ${definition.table} has no column ${missing.join(', no column ')}`);
+  };
+  return {
+    name,
+    subjects: [`${subject}.${table}.>`, schema],
+    async prepare(events) {
+      const steps = engine.prepare(events);
+      for (let step = steps.next(); !step.done;) step = steps.next(await loadNeeds(redis, keys, definition, step.value));
+    },
+    apply(event, effects) {
+      engine.apply(event, effects);
+      if (event.subject === schema) warn(missingColumns(event, definition));
+    },
+    begin: () => engine.begin(),
+    reset: () => engine.reset(),
+  };
+}
+
+/** Tells the engine what is stored: only that may leave its memory. */
+function telling(store: StateStore<AggregateEffects>, engine: AggregateEngine): StateStore<AggregateEffects> {
+  return {
+    offset: () => store.offset(),
+    lease: (owner, ttlMs) => store.lease(owner, ttlMs),
+    release: (owner) => store.release(owner),
+    async commit(effects, expected, next) {
+      const outcome = await store.commit(effects, expected, next);
+      if (outcome === 'committed') engine.committed(next.seq);
+      return outcome;
+    },
+  };
+}
+
+interface Mending {
+  readonly redis: RedisClient;
+  readonly keys: RedisKeys;
+  readonly store: RedisStateStore<AggregateEffects>;
+  readonly eventLog: EventLog;
+  readonly definition: Definition;
+  readonly context: RoleContext;
+}
+
+/**
+ * Aggregates of rows are made anew: the log's copies of rows bring them back. Of changes nothing else is left of what has been trimmed, so they are
+ * kept, and what is missing is said; a log that has gone back they leave to the operator.
+ */
+async function mended(reason: HeadwaterError, mending: Mending): Promise<boolean> {
+  const { redis, keys, definition, context, store, eventLog } = mending;
+  if (definition.of === 'changes') return reason.code !== 'log_regressed' && (await skipped(reason, mending));
+  context.log.warn(
+    `aggregates: making ${definition.name} anew, since ${reason.message}` +
+      (reason.code === 'offset_expired' ? `; \`headwater backfill ${definition.table}\` brings back rows that do not change` : ''),
+  );
+  const { last } = await eventLog.bounds();
+  await store.wipe(statePatterns);
+  // What was there and does not come back is told to nobody: whoever has seen it has to begin anew.
+  await redis.set(aggregateKeys.forgotten(keys.prefix), last);
+  return true;
+}
+
+async function skipped(reason: HeadwaterError, { redis, keys, store, eventLog, definition, context }: Mending): Promise<boolean> {
+  const { first, epochStart, epoch } = await eventLog.bounds();
+  const seq = Math.max(first, epochStart);
+  const event = await eventLog.get(seq);
+  const end = event && microsOf(event);
+  if (end === undefined) throw new HeadwaterError('log_empty', `the log does not hold event ${seq} yet`, { reaction: 'retry' });
+  const expected = await store.offset();
+  const start = expected && (await skipLost(redis, keys, { expected, next: { seq: seq - 1, epoch }, end }));
+  if (start === undefined) return true;
+  const iso = (micros: number): string => new Date(micros / 1_000).toISOString();
+  context.log.error(
+    `aggregates: changes of ${definition.table} between ${iso(start)} and ${iso(end)} are missing from ${definition.name}, since ${reason.message}; going on at sequence ${seq}. ` +
+      'Keep the log for longer than this role may be away: HEADWATER_LOG_MAX_AGE, HEADWATER_LOG_MAX_BYTES',
+  );
+  return true;
+}
