@@ -13,8 +13,18 @@ import { medianUsage, UsageWatch, type Usage } from './lib/usage.ts';
 import type { QueryFigures, QueryLoad } from './programs/query-load.ts';
 import type { SqlFigures, SqlLoad } from './programs/sql-load.ts';
 
-/** Clients, each of which asks again as soon as it has its answer. */
-const sizes = [100, 1_000] as const;
+/** How many clients, and how long each rests between an answer and its next query. */
+interface Load {
+  readonly clients: number;
+  readonly restMs: number;
+}
+
+/** Those without rest ask for more than there is: then the time is how long the queue is. */
+const loads: readonly Load[] = [
+  { clients: 1_000, restMs: 500 },
+  { clients: 100, restMs: 0 },
+  { clients: 1_000, restMs: 0 },
+];
 const tokens = 1_000;
 const rowsPerToken = 1_000;
 const asked = 100;
@@ -26,8 +36,7 @@ interface Side {
   readonly perSecond: number;
 }
 
-interface Measurement {
-  readonly clients: number;
+interface Measurement extends Load {
   readonly ours: Side;
   readonly yardstick: Side;
   /** Part of the answers that came from the cache. */
@@ -55,12 +64,12 @@ export const queryBench: Bench = {
     await scoped(async (scope) => {
       const stage = await setUp(context, scope);
       for (let run = 1; run <= context.runs; run++) {
-        for (const clients of sizes) {
-          const measured = await measure(context, stage, clients);
+        for (const load of loads) {
+          const measured = await measure(context, stage, load);
           measurements.push(measured);
           const { ours, hits } = measured;
           context.say(
-            `${clients} clients, run ${run} of ${context.runs}: p95 ${ours.latency.p95.toFixed(1)} ms, ${(100 * hits).toFixed(1)} % hits`,
+            `${nameOf(load)}, run ${run} of ${context.runs}: p95 ${ours.latency.p95.toFixed(1)} ms, ${(100 * hits).toFixed(1)} % hits`,
           );
         }
       }
@@ -100,14 +109,14 @@ async function setUp(context: BenchContext, scope: Scope): Promise<Stage> {
 }
 
 /** The yardstick first: while it runs, nobody asks the gateway. */
-async function measure(context: BenchContext, stage: Stage, clients: number): Promise<Measurement> {
+async function measure(context: BenchContext, stage: Stage, load: Load): Promise<Measurement> {
   const [warmUpSeconds, seconds] = context.quick ? [1, 4] : [4, 16];
-  const span = { clients, warmUpSeconds, seconds };
+  const span = { ...load, warmUpSeconds, seconds };
   const yardstick = await whileWriting(context, stage, (scope) => bySql(context, stage, span, scope));
   return whileWriting(context, stage, async (scope) => {
     const check = await StaleCheck.start(context.servers, stage, scope, context.signal);
-    const load = { ...span, port: stage.port, key: stage.key, bodies: bodies() } satisfies QueryLoad;
-    const program = startProgram('query-load', load, scope);
+    const order = { ...span, port: stage.port, key: stage.key, bodies: bodies() } satisfies QueryLoad;
+    const program = startProgram('query-load', order, scope);
     const watch = new UsageWatch([
       { process: 'headwater (gateway)', pid: stage.headwater.pid },
       ...context.servers.watched,
@@ -121,14 +130,14 @@ async function measure(context: BenchContext, stage: Stage, clients: number): Pr
     const { stale, checked } = await check.stop();
     if (refused.length > 0) throw new Error(`${refused.length} queries were refused, one of them: ${refused[0]}`);
     if (stale > 0) throw new Error(`${stale} of ${checked} answers were stale`);
-    return { clients, ours: sideOf(latencies, seconds), yardstick, hits: hits / latencies.length, stale, checked, usage };
+    return { ...load, ours: sideOf(latencies, seconds), yardstick, hits: hits / latencies.length, stale, checked, usage };
   });
 }
 
 async function bySql(
   context: BenchContext,
   stage: Stage,
-  span: Pick<SqlLoad, 'clients' | 'warmUpSeconds' | 'seconds'>,
+  span: Pick<SqlLoad, 'clients' | 'restMs' | 'warmUpSeconds' | 'seconds'>,
   scope: Scope,
 ): Promise<Side> {
   const load = { ...span, url: stage.url, connections, statements: statements() } satisfies SqlLoad;
@@ -198,34 +207,39 @@ async function write(client: PgClient, signal: AbortSignal): Promise<void> {
   }
 }
 
+function nameOf({ clients, restMs }: Load): string {
+  return `${grouped(clients)} clients, ${restMs > 0 ? `resting ${restMs} ms` : 'without rest'}`;
+}
+
 function report(measurements: readonly Measurement[]): Report {
   const rows: string[][] = [];
   const groups = [];
-  for (const clients of sizes) {
-    const own = measurements.filter((each) => each.clients === clients);
+  for (const load of loads) {
+    const own = measurements.filter((each) => each.clients === load.clients && each.restMs === load.restMs);
     for (const who of ['yardstick', 'ours'] as const) {
       const { p50, p95, p99 } = medianSpread(own.map((each) => each[who].latency));
       const perSecond = grouped(median(own.map((each) => each[who].perSecond)));
       const hits = `${(100 * median(own.map((each) => each.hits))).toFixed(1)} %`;
       const stale = `${own.reduce((sum, each) => sum + each.stale, 0)} of ${own.reduce((sum, each) => sum + each.checked, 0)}`;
       rows.push([
-        grouped(clients),
+        grouped(load.clients),
+        load.restMs > 0 ? `${load.restMs} ms` : 'none',
         who,
         perSecond,
         ...[p50, p95, p99].map((ms) => ms.toFixed(1)),
         ...(who === 'ours' ? [hits, stale] : ['', '']),
       ]);
     }
-    groups.push({ title: `${grouped(clients)} clients`, usage: medianUsage(own.map(({ usage }) => usage)) });
+    groups.push({ title: nameOf(load), usage: medianUsage(own.map(({ usage }) => usage)) });
   }
   return {
     tables: [
-      { title: 'Answers', head: ['CLIENTS', '', 'ANSWERS/s', 'p50 ms', 'p95 ms', 'p99 ms', 'HITS', 'STALE'], rows },
+      { title: 'Answers', head: ['CLIENTS', 'REST', '', 'ANSWERS/s', 'p50 ms', 'p95 ms', 'p99 ms', 'HITS', 'STALE'], rows },
       usageTable('What it takes', groups),
     ],
     notes: [
       `${grouped(tokens * rowsPerToken)} rows of ${grouped(tokens)} tokens; 200 queries, two on each of ${asked} tokens, asked for by Zipf's law; ${writesPerSecond} single-row updates a second all over the`,
-      `table. Each client asks again as soon as it has its answer. Yardstick: the same SQL on ${connections} connections of pg, as many as the gateway has. Stale: an answer that`,
+      `table. A client asks again after its rest; without one, all ask at once all the time. Yardstick: the same SQL on ${connections} connections of pg, as many as the gateway has. Stale: an answer that`,
       'lacks a change which was in the log before it was asked for; a second reader of the log looks for those all the while.',
     ],
     measurements,

@@ -8,6 +8,8 @@ export interface QueryLoad {
   /** Bodies of the queries, the most frequent first. */
   readonly bodies: readonly string[];
   readonly clients: number;
+  /** How long a client rests before it asks again, on average; 0: not at all. */
+  readonly restMs: number;
   readonly warmUpSeconds: number;
   readonly seconds: number;
 }
@@ -25,46 +27,56 @@ const end = Buffer.from('\r\n\r\n');
 const hit = Buffer.from('"cache":"hit"}');
 const lengthPattern = /\r\ncontent-length: (\d+)/i;
 
-/** One client: asks, waits for the answer, and asks again. Plain sockets, so that the clients take as little of the machine as they can. */
+/** One client: asks, waits for the answer, rests, and asks again. Plain sockets, so that the clients take as little of the machine as they can. */
 class Client {
   readonly #socket: Socket;
+  readonly #restMs: number;
   readonly #pick: () => Buffer;
   readonly #onAnswer: (ms: number, status: number, body: Buffer) => void;
-  #rest: Buffer = Buffer.alloc(0);
+  #unread: Buffer = Buffer.alloc(0);
   #askedAt = 0;
+  #closed = false;
 
-  constructor(port: number, pick: () => Buffer, onAnswer: (ms: number, status: number, body: Buffer) => void) {
+  constructor(port: number, restMs: number, pick: () => Buffer, onAnswer: (ms: number, status: number, body: Buffer) => void) {
+    this.#restMs = restMs;
     this.#pick = pick;
     this.#onAnswer = onAnswer;
     this.#socket = connect({ host: '127.0.0.1', port, noDelay: true });
-    this.#socket.on('connect', () => this.#ask());
+    this.#socket.on('connect', () => this.#rest());
     this.#socket.on('data', (chunk) => this.#take(chunk));
   }
 
   close(): void {
+    this.#closed = true;
     this.#socket.destroy();
   }
 
   #ask(): void {
+    if (this.#closed) return;
     this.#askedAt = performance.now();
     this.#socket.write(this.#pick());
   }
 
   #take(chunk: Buffer): void {
-    const all = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+    const all = this.#unread.length === 0 ? chunk : Buffer.concat([this.#unread, chunk]);
     const head = all.indexOf(end);
     const length = head < 0 ? undefined : lengthPattern.exec(all.toString('latin1', 0, head))?.[1];
     if (length === undefined || all.length < head + 4 + Number(length)) {
-      this.#rest = all;
+      this.#unread = all;
       return;
     }
-    this.#rest = Buffer.alloc(0);
+    this.#unread = Buffer.alloc(0);
     this.#onAnswer(performance.now() - this.#askedAt, Number(all.toString('latin1', 9, 12)), all.subarray(head + 4));
-    this.#ask();
+    this.#rest();
+  }
+
+  #rest(): void {
+    if (this.#restMs === 0) this.#ask();
+    else setTimeout(() => this.#ask(), this.#restMs * 2 * Math.random());
   }
 }
 
-const { port, key, bodies, clients, warmUpSeconds, seconds } = await order<QueryLoad>();
+const { port, key, bodies, clients, restMs, warmUpSeconds, seconds } = await order<QueryLoad>();
 const requests = bodies.map((body) => {
   const head = `POST /v2/query HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer ${key}\r\nContent-Type: application/json\r\n`;
   return Buffer.from(`${head}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
@@ -74,7 +86,7 @@ const latencies: number[] = [];
 const refused: string[] = [];
 let hits = 0;
 let counting = false;
-const all = Array.from({ length: clients }, () => new Client(port, () => requests[pick()]!, record));
+const all = Array.from({ length: clients }, () => new Client(port, restMs, () => requests[pick()]!, record));
 setTimeout(() => (counting = true), warmUpSeconds * 1_000);
 setTimeout(
   () => {

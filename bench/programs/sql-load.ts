@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createPool } from '../../pipeline/clients/postgres.ts';
 import { silentLogger } from '../../pipeline/runtime/logging.ts';
 import { order, tell } from './commits.ts';
@@ -9,6 +10,8 @@ export interface SqlLoad {
   /** Statements with their parameters, the most frequent first. */
   readonly statements: readonly { readonly name: string; readonly text: string; readonly values: readonly unknown[] }[];
   readonly clients: number;
+  /** How long a client rests before it asks again, on average; 0: not at all. */
+  readonly restMs: number;
   readonly warmUpSeconds: number;
   readonly seconds: number;
 }
@@ -18,7 +21,7 @@ export interface SqlFigures {
   readonly latencies: Float64Array;
 }
 
-const { url, connections, statements, clients, warmUpSeconds, seconds } = await order<SqlLoad>();
+const { url, connections, statements, clients, restMs, warmUpSeconds, seconds } = await order<SqlLoad>();
 const pool = createPool(url, 'headwater bench', silentLogger(), connections);
 const pick = zipf(statements.length);
 const latencies: number[] = [];
@@ -30,6 +33,7 @@ await pool.end();
 
 async function client(): Promise<void> {
   for (;;) {
+    if (restMs > 0) await sleep(restMs * 2 * Math.random());
     const asked = performance.now();
     if (asked >= until) return;
     const { name, text, values } = statements[pick()]!;

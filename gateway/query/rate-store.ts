@@ -1,6 +1,7 @@
 import { RedisScript, type RedisClient } from '../../pipeline/clients/redis.ts';
 import { messageOf } from '../../pipeline/runtime/errors.ts';
 import type { Logger } from '../../pipeline/runtime/logging.ts';
+import { within } from './service-patience.ts';
 
 /** How often a key has asked in its window, with this time, and after how many ms the window ends. */
 interface Counted {
@@ -90,15 +91,18 @@ export class RateStore {
 
   async #ask(key: string, windowMs: number, count: number): Promise<Counted | undefined> {
     const { redis, prefix, log } = this.#parts;
-    try {
-      const [current, ttl] = (await within(patienceMs, increment.run(redis!, [`${prefix}${key}`], [windowMs, count]))) as [number, number];
+    let error = `no answer within ${patienceMs} ms`;
+    const asked = increment
+      .run(redis!, [`${prefix}${key}`], [windowMs, count])
+      .catch((reason: unknown) => void (error = messageOf(reason)));
+    const answer = (await within(patienceMs, asked)) as [current: number, ttl: number] | undefined;
+    if (answer) {
       this.#awayUntil = 0;
-      return { current, ttl };
-    } catch (error) {
-      if (this.#awayUntil === 0) log.warn({ error: messageOf(error) }, 'Redis does not count queries: each gateway counts by itself');
-      this.#awayUntil = performance.now() + absenceMs;
-      return undefined;
+      return { current: answer[0], ttl: answer[1] };
     }
+    if (this.#awayUntil === 0) log.warn({ error }, 'Redis does not count queries: each gateway counts by itself');
+    this.#awayUntil = performance.now() + absenceMs;
+    return undefined;
   }
 
   #countHere(key: string, windowMs: number): Counted {
@@ -113,12 +117,4 @@ export class RateStore {
     window.count++;
     return { current: window.count, ttl: Math.ceil(window.endsAt - now) };
   }
-}
-
-async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);
-  });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }

@@ -39,7 +39,7 @@ const mostPreparations = 3;
 
 /** `POST /v2/query` and `GET /v2/query` (docs/query.md, docs/openapi.yaml), within what a key may ask. */
 export function queryRoutes(parts: QueryRoutesParts): Routes {
-  const shared: Shared = { ...parts, atOnce: new KeyConnections(), prepared: new PreparedQueries() };
+  const shared: Shared = { ...parts, atOnce: new KeyConnections(), prepared: new PreparedQueries(), encoded: new WeakMap() };
   return async (app) => {
     await app.register(async (scope) => {
       prepareScope(scope, parts.log);
@@ -54,6 +54,8 @@ export function queryRoutes(parts: QueryRoutesParts): Routes {
 interface Shared extends QueryRoutesParts {
   readonly atOnce: KeyConnections;
   readonly prepared: PreparedQueries;
+  /** Items of answers → how the body begins that has them. */
+  readonly encoded: WeakMap<readonly string[], Buffer>;
 }
 
 /** Standard headers on every answer (RateLimit-Limit, -Remaining, -Reset), and Retry-After beside 429. */
@@ -105,7 +107,7 @@ async function answer(parts: Shared, request: FastifyRequest, reply: FastifyRepl
   try {
     const found = await answered(parts, request.principal, recalled(parts, request), gone.signal);
     measured({ outcome: found.cache });
-    return await send(reply, found);
+    return await send(parts, reply, found);
   } catch (error) {
     measured({ outcome: error instanceof QueryRefused ? error.code : 'internal' });
     if (gone.signal.aborted) throw new QueryRefused('unavailable', 'nobody waits for the answer any more', { cause: error });
@@ -216,8 +218,10 @@ function badMinSeq(): QueryRefused {
   return new QueryRefused('bad_query', 'minSeq must be a sequence of the log: a whole number from 0', { field: 'minSeq' });
 }
 
-/** Items are JSON already. */
-function send(reply: FastifyReply, { items, next, asOf, cache }: QueryAnswer): FastifyReply {
-  const body = `{"items":[${items.join(',')}],"next":${JSON.stringify(next ?? null)},"asOf":${asOf ?? null},"cache":"${cache}"}`;
-  return reply.type('application/json; charset=utf-8').send(body);
+/** Items are JSON already. Those of an answer that is kept are sent again and again. */
+function send({ encoded }: Shared, reply: FastifyReply, { items, next, asOf, cache }: QueryAnswer): FastifyReply {
+  let start = encoded.get(items);
+  if (!start) encoded.set(items, (start = Buffer.from(`{"items":[${items.join(',')}],"next":`)));
+  const end = Buffer.from(`${JSON.stringify(next ?? null)},"asOf":${asOf ?? null},"cache":"${cache}"}`);
+  return reply.type('application/json; charset=utf-8').send(Buffer.concat([start, end]));
 }

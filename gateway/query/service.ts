@@ -66,6 +66,8 @@ export class QueryService {
   readonly #probe: HeadProbe;
   readonly #flights = new Flights<Outcome>();
   readonly #keys = new WeakMap<PreparedQuery, string>();
+  /** The last question of where the log ends. */
+  #head: { readonly asked: Promise<Head | undefined>; readonly read: Promise<Head | undefined> } | undefined;
   #clock = 0;
 
   constructor(parts: QueryServiceParts) {
@@ -189,16 +191,21 @@ export class QueryService {
     return { rows, seen: this.#follower.end(reading, snapshot) };
   }
 
-  /** Where the log ends now, once this node has read up to there; undefined when that cannot be had soon. */
-  async #headRead(): Promise<Head | undefined> {
+  /** Where the log ends now, once this node has read up to there; undefined when that cannot be had soon. One answer for all who share a question. */
+  #headRead(): Promise<Head | undefined> {
+    const asked = this.#probe.ask();
+    if (this.#head?.asked !== asked) this.#head = { asked, read: this.#untilRead(asked) };
+    return this.#head.read;
+  }
+
+  async #untilRead(asked: Promise<Head | undefined>): Promise<Head | undefined> {
     const { tail, readWithinMs = 500 } = this.#parts;
-    const head = await this.#probe.ask();
+    const head = await asked;
     if (!head || head.epoch !== tail.epoch) return undefined;
     if (tail.position >= head.last) return head;
     const patience = new AbortController();
     await within(readWithinMs, tail.reached(head.last, patience.signal));
-    // With a reason: making one takes a while.
-    patience.abort('enough');
+    patience.abort();
     return tail.position >= head.last ? head : undefined;
   }
 
