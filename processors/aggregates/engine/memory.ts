@@ -6,6 +6,11 @@ import { Window } from './window.ts';
 export interface Group {
   readonly text: string;
   readonly levels: readonly Map<number, Window>[];
+  /**
+   * By level, the largest index of a window that there may be, in the store or here: a later one need not be asked for. Undefined until the store
+   * has been asked.
+   */
+  newest: number[] | undefined;
 }
 
 /** What a row or, of `changes`, an event contributes. It is given to the store as it is. */
@@ -51,7 +56,7 @@ export class Memory {
   group(text: string): Group {
     let group = this.#groups.get(text);
     if (!group) {
-      group = { text, levels: Array.from({ length: this.#levels }, () => new Map<number, Window>()) };
+      group = { text, levels: Array.from({ length: this.#levels }, () => new Map<number, Window>()), newest: undefined };
       this.#groups.set(text, group);
     }
     return group;
@@ -63,6 +68,10 @@ export class Memory {
     let window = windows.get(index);
     if (!window) {
       windows.set(index, (window = new Window(level, group, index)));
+      if (group.newest && index > group.newest[level]!) {
+        group.newest[level] = index;
+        window.known = true;
+      }
       this.#grown++;
     }
     return window;

@@ -6,6 +6,8 @@ import type { Contribution } from './effects.ts';
 export interface Needs {
   readonly rows: readonly string[];
   readonly windows: readonly WindowNeed[];
+  /** Groups of which the newest window of each level is wanted. */
+  readonly newest: readonly string[];
   /** All points of these panes. */
   readonly points: readonly { readonly group: string; readonly index: number }[];
   /** All values of these windows. */
@@ -25,6 +27,8 @@ export interface Loaded {
   readonly seq: Seq;
   readonly rows: readonly (Contribution | undefined)[];
   readonly windows: readonly (readonly (WindowRecord | undefined)[])[];
+  /** Indexes by level; undefined: it has none. */
+  readonly newest: readonly (readonly (number | undefined)[])[];
   /** By the points' ids. */
   readonly points: readonly ReadonlyMap<string, Point>[];
   readonly values: readonly ReadonlyMap<string, number>[];

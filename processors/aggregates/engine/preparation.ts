@@ -1,12 +1,14 @@
 import type { LogEvent, Seq } from '../../../pipeline/log/event-log.ts';
 import { mostExactValues } from '../model.ts';
 import { grow } from './distribution.ts';
-import type { Entry, RowState } from './memory.ts';
+import type { Entry, Group, RowState } from './memory.ts';
 import type { Loaded, Needs } from './needs.ts';
 import { contributionOf, type EventReader, type Reading, type RowReading } from './reading.ts';
 import type { State } from './state.ts';
 import { toPlace, type Place } from './value.ts';
 import type { Window } from './window.ts';
+
+const nothing: Needs = { rows: [], windows: [], newest: [], points: [], values: [] };
 
 /** A contribution that a batch takes out. */
 interface Removal {
@@ -68,7 +70,7 @@ export class Preparation {
     }
     if (wanted.size === 0) return;
     const rows = [...wanted];
-    const loaded = yield { rows, windows: [], points: [], values: [] };
+    const loaded = yield { ...nothing, rows };
     for (const [position, row] of rows.entries()) {
       const contribution = loaded.rows[position];
       const state = this.#state.row(row);
@@ -124,8 +126,10 @@ export class Preparation {
 
   *#loadWindows(windows: readonly Window[]): Generator<Needs, void, Loaded> {
     const wanted = new Map<string, Window[]>();
+    const groups = new Set<Group>();
     for (const window of windows) {
       if (window.known) continue;
+      if (!window.group.newest) groups.add(window.group);
       const name = `${window.level}:${window.group.text}`;
       const others = wanted.get(name);
       if (others) others.push(window);
@@ -133,13 +137,14 @@ export class Preparation {
     }
     if (wanted.size === 0) return;
     const lists = [...wanted.values()];
+    const asked = [...groups];
     const loaded = yield {
-      rows: [],
+      ...nothing,
+      newest: asked.map(({ text }) => text),
       windows: lists.map((list) => ({ level: list[0]!.level, group: list[0]!.group.text, indexes: list.map(({ index }) => index) })),
-      points: [],
-      values: [],
     };
     for (const [position, list] of lists.entries()) for (const [n, window] of list.entries()) window.load(loaded.windows[position]![n]);
+    for (const [position, group] of asked.entries()) group.newest = newestOf(group, loaded.newest[position]!);
   }
 
   /**
@@ -188,8 +193,7 @@ export class Preparation {
   *#loadContents(points: readonly Window[], values: readonly Window[]): Generator<Needs, void, Loaded> {
     if (points.length + values.length === 0) return;
     const loaded = yield {
-      rows: [],
-      windows: [],
+      ...nothing,
       points: points.map(({ group, index }) => ({ group: group.text, index })),
       values: values.map(({ level, group, index }) => ({ level, group: group.text, index })),
     };
@@ -232,6 +236,11 @@ export class Preparation {
     for (const [value, by] of window.change?.values ?? []) grow(values, value, by);
     return values;
   }
+}
+
+/** What the store has, and what has been made since. */
+function newestOf({ levels }: Group, stored: readonly (number | undefined)[]): number[] {
+  return levels.map((windows, level) => Math.max(stored[level] ?? -Infinity, ...windows.keys()));
 }
 
 /** Two points are a window's first and last. */

@@ -8,8 +8,8 @@ import { decodeContribution, decodePoint, decodeRecord } from './record.ts';
 import { processorName } from './registry.ts';
 
 /**
- * KEYS: offset; ARGV: prefix, then, each with its number in front: rows; groups with the number of their windows and the fields of these; panes as group and index;
- * windows whose values are wanted as level, group and index. Answers the offset's sequence and the four lists.
+ * KEYS: offset; ARGV: prefix, then, each with its number in front: rows; groups with the number of their windows and the fields of these; levels; groups whose
+ * newest windows are wanted; panes as group and index; windows whose values are wanted as level, group and index. Answers the offset's sequence and the five lists.
  */
 const loadScript = new RedisScript(`#!lua
 local prefix, i = ARGV[1], 2
@@ -29,12 +29,21 @@ local function some(key, n)
   return found
 end
 local rows = some(prefix .. ':rows', count())
-local windows, points, values = {}, {}, {}
+local windows, newest, points, values = {}, {}, {}, {}
 for n = 1, count() do
   local group = take()
   local found = some(prefix .. ':w:' .. group, count())
   if isDropped(group) then for m = 1, #found do found[m] = false end end
   windows[n] = found
+end
+local levels = {}
+for n = 1, count() do levels[n] = take() end
+for n = 1, count() do
+  local group, found = take(), {}
+  for m = 1, #levels do
+    found[m] = not isDropped(group) and redis.call('ZREVRANGE', prefix .. ':i:' .. levels[m] .. ':' .. group, 0, 0)[1] or false
+  end
+  newest[n] = found
 end
 for n = 1, count() do
   local group, index = take(), take()
@@ -44,13 +53,14 @@ for n = 1, count() do
   local level, group, index = take(), take(), take()
   values[n] = isDropped(group) and {} or redis.call('HGETALL', prefix .. ':v:' .. level .. ':' .. index .. ':' .. group)
 end
-return {redis.call('HGET', KEYS[1], 'seq'), rows, windows, points, values}`);
+return {redis.call('HGET', KEYS[1], 'seq'), rows, windows, newest, points, values}`);
 
 type Text = Buffer | null;
 type Answer = readonly [
   seq: Text,
   rows: readonly Text[],
   windows: readonly (readonly Text[])[],
+  newest: readonly (readonly Text[])[],
   points: readonly Buffer[][],
   values: readonly Buffer[][],
 ];
@@ -66,18 +76,19 @@ export async function loadNeeds(client: RedisClient, keys: RedisKeys, { levels }
     args.push(group, fields.length);
     for (const field of fields) args.push(field);
   }
-  args.push(needs.points.length);
+  args.push(levels.length, ...levels.map((level) => level.text), needs.newest.length, ...needs.newest, needs.points.length);
   for (const { group, index } of needs.points) args.push(group, index);
   args.push(needs.values.length);
   for (const { level, group, index } of needs.values) args.push(text(level), group, index);
   const answer = await loadScript.run(client, [keys.offset(processorName)], args);
-  if (!Array.isArray(answer) || answer.length !== 5) throw unexpectedAnswer('a question for windows', answer);
-  const [seq, rows, windows, points, values] = answer as unknown as Answer;
+  if (!Array.isArray(answer) || answer.length !== 6) throw unexpectedAnswer('a question for windows', answer);
+  const [seq, rows, windows, newest, points, values] = answer as unknown as Answer;
   return {
     // Without an offset there is nothing: whatever is committed next is not.
     seq: Number(seq ?? -1),
     rows: rows.map((row) => (row ? decodeContribution(row.toString()) : undefined)),
     windows: inOrderOf(needs, [...groups.keys()], windows),
+    newest: newest.map((ofGroup) => ofGroup.map((index) => (index ? Number(index) : undefined))),
     points: points.map((flat) => new Map(pairs(flat).map(([id, point]): [string, Point] => [id, decodePoint(id, point)]))),
     values: values.map((flat) => new Map(pairs(flat).map(([value, count]): [string, number] => [value, Number(count)]))),
   };

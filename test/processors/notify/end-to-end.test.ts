@@ -175,6 +175,8 @@ describe('notify, end to end', () => {
     const [first, second] = receiver.received;
     expect(second!.at - first!.at).to.be.within(990, 2_500);
     expect(receiver.ids().size).to.equal(1);
+    // The second attempt has been received, and not yet taken note of perhaps.
+    await until(async () => (await world.jobs(`state = 'queued' AND attempts = 2`)).length === 1);
     await world.pool.query(`UPDATE headwater.notification_jobs SET first_at = now() - interval '24 hours'`);
     await until(async () => (await world.jobs(`state = 'dead' AND reason = 'expired'`)).length === 1);
     expect(receiver.received.length).to.equal(3);

@@ -33,11 +33,21 @@ export class EngineStore {
     return this.windows.get(windowName(level, group, index));
   }
 
-  load({ rows, windows, points, values }: Needs): Loaded {
+  newest(group: string): (number | undefined)[] {
+    const newest: (number | undefined)[] = [undefined, undefined, undefined, undefined, undefined, undefined];
+    for (const name of this.windows.keys()) {
+      const [level, index] = name.split(':', 2).map(Number) as [number, number];
+      if (name === windowName(level, group, index)) newest[level] = Math.max(newest[level] ?? -Infinity, index);
+    }
+    return newest;
+  }
+
+  load({ rows, windows, newest, points, values }: Needs): Loaded {
     return {
       seq: this.seq,
       rows: rows.map((row) => this.rows.get(row)),
       windows: windows.map(({ level, group, indexes }) => indexes.map((index) => this.window(level, group, index)?.record)),
+      newest: newest.map((group) => this.newest(group)),
       points: points.map(({ group, index }) => new Map(this.points.get(`${index}:${group}`))),
       values: values.map(({ level, group, index }) => new Map(this.window(level, group, index)?.values)),
     };

@@ -39,7 +39,7 @@ function pointOf(group: string, index: number, row: string): PointsChange {
 }
 
 function needsOf(more: Partial<Needs>): Needs {
-  return { rows: [], windows: [], points: [], values: [], ...more };
+  return { rows: [], windows: [], newest: [], points: [], values: [], ...more };
 }
 
 describe('aggregates in Redis', () => {
@@ -79,7 +79,7 @@ describe('aggregates in Redis', () => {
     const contribution = { group: a, at: 5, id: 'p1', value: '1.10' };
     await commit({
       meta: { logTime: 9, numbers: ['id'] },
-      windows: [windowOf(a, 0, 3, { values: new Map([['1.1', 2]]) }), windowOf(a, 1, 0)],
+      windows: [windowOf(a, 0, 3, { values: new Map([['1.1', 2]]) }), windowOf(a, 0, -20), windowOf(a, 1, 0)],
       rows: new Map([['r1', contribution]]),
       points: [pointOf(a, 3, 'r1')],
     });
@@ -89,6 +89,7 @@ describe('aggregates in Redis', () => {
         { level: 0, group: a, indexes: [3, 4] },
         { level: 1, group: b, indexes: [0] },
       ],
+      newest: [a, b],
       points: [{ group: a, index: 3 }],
       values: [{ level: 0, group: a, index: 3 }],
     });
@@ -96,6 +97,10 @@ describe('aggregates in Redis', () => {
       seq: 1,
       rows: [contribution, undefined],
       windows: [[recordOf(2), undefined], [undefined]],
+      newest: [
+        [3, 0],
+        [undefined, undefined],
+      ],
       points: [new Map([['pr1', { at: 3 * minute, id: 'pr1', value: '3', row: 'r1' }]])],
       values: [new Map([['1.1', 2]])],
     });
@@ -177,10 +182,18 @@ describe('aggregates in Redis', () => {
       const loaded = await load({
         rows: ['r1'],
         windows: [{ level: 0, group: a, indexes: [3] }],
+        newest: [a],
         points: [{ group: a, index: 3 }],
         values: [{ level: 0, group: a, index: 3 }],
       });
-      expect(loaded).to.deep.equal({ seq: 2, rows: [undefined], windows: [[undefined]], points: [new Map()], values: [new Map()] });
+      expect(loaded).to.deep.equal({
+        seq: 2,
+        rows: [undefined],
+        windows: [[undefined]],
+        newest: [[undefined, undefined]],
+        points: [new Map()],
+        values: [new Map()],
+      });
       expect(await groups()).to.deep.equal([]);
       expect(await redis.client.zcard(aggregateKeys.changed(prefix))).to.equal(0);
       expect(await redis.client.get(aggregateKeys.forgotten(prefix))).to.equal('2');
