@@ -28,6 +28,9 @@ import type { Catalog } from '../../schemas/catalog.ts';
 /** Every role this version has. */
 export const roleNames: readonly string[] = ['capture', ...processors.map((processor) => processor.name), 'gateway'];
 
+/** Capture makes the log that others in its process wait for: no reason to warn of it yet. */
+const startingMs = 5_000;
+
 /** A database that has not answered a processor for so long is taken to be away: its network may swallow what is sent. */
 const answerMs = 120_000;
 
@@ -53,6 +56,11 @@ export interface RolesOptions {
   readonly snapshot: boolean;
 }
 
+interface ReaderOptions extends RolesOptions {
+  /** For so long nothing is said of a log that is not there. */
+  readonly logQuietMs: number;
+}
+
 export interface RunningRoles {
   readonly capture: Capture | undefined;
   readonly gateway: Gateway | undefined;
@@ -74,7 +82,7 @@ export async function startRoles(names: readonly string[], options: RolesOptions
     const capture = names.includes('capture') ? startCapture(contextOf('capture', options, options.natsUrls.capture), options) : undefined;
     if (capture) roles.push(capture);
     // Before the log is there its readers wait for capture to make it; a refusal of capture must not leave them waiting.
-    const others = startReaders(names, options, roles, closers);
+    const others = startReaders(names, { ...options, logQuietMs: capture ? startingMs : 0 }, roles, closers);
     const gateway = await (capture ? Promise.race([others, failureOf([capture])]) : others);
     return { capture, gateway, failed: failureOf(roles), stop };
   } catch (error) {
@@ -85,7 +93,7 @@ export async function startRoles(names: readonly string[], options: RolesOptions
 
 async function startReaders(
   names: readonly string[],
-  options: RolesOptions,
+  options: ReaderOptions,
   roles: Role[],
   closers: (() => Promise<void>)[],
 ): Promise<Gateway | undefined> {
@@ -116,14 +124,14 @@ function contextOf(role: string, { config, log, health, metrics, signal }: Roles
 }
 
 /** A processor as a role at once, also while it waits for the log or for Redis: the others do not wait with it. */
-function processorRole(factory: ProcessorFactory, options: RolesOptions, closers: (() => Promise<void>)[]): Role {
+function processorRole(factory: ProcessorFactory, options: ReaderOptions, closers: (() => Promise<void>)[]): Role {
   const stopping = new AbortController();
   const context = {
     ...contextOf(factory.name, options, options.natsUrls.processor),
     signal: AbortSignal.any([options.signal, stopping.signal]),
   };
   context.health.report(factory.name, false, 'starting');
-  const starting = startProcessor(factory, context, options.catalog, closers);
+  const starting = startProcessor(factory, context, options, closers);
   const done = starting.then(
     (role) => role.done,
     (error: unknown) => {
@@ -144,14 +152,14 @@ function processorRole(factory: ProcessorFactory, options: RolesOptions, closers
 async function startProcessor(
   factory: ProcessorFactory,
   context: RoleContext,
-  catalog: Catalog,
+  { catalog, logQuietMs }: ReaderOptions,
   closers: (() => Promise<void>)[],
 ): Promise<Role> {
   const { config, log, signal } = context;
   return factory.start(context, {
     catalog,
     async log() {
-      const { eventLog, connection } = await openLog(context, closers);
+      const { eventLog, connection } = await openLog(context, logQuietMs, closers);
       const replicas = Number(config.replicas);
       const deadLetters = await untilItWorks('dead letters', () => JetStreamDeadLetters.open(connection, { replicas }), context);
       return { eventLog, deadLetters };
@@ -169,11 +177,11 @@ async function startProcessor(
   });
 }
 
-async function startGatewayRole(options: RolesOptions, closers: (() => Promise<void>)[]): Promise<Gateway> {
+async function startGatewayRole(options: ReaderOptions, closers: (() => Promise<void>)[]): Promise<Gateway> {
   const context = contextOf('gateway', options, options.natsUrls.gateway);
   const { config, log, metrics } = context;
   const { catalog } = options;
-  const { eventLog } = await openLog(context, closers);
+  const { eventLog } = await openLog(context, options.logQuietMs, closers);
   // Rows that wait for a lock must not keep anybody from being let in.
   const keyPool = createPool(config.databaseUrl!, 'headwater gateway keys', log, 2);
   const rowPool = createPool(config.databaseUrl!, 'headwater gateway rows', log, 5);
@@ -211,12 +219,13 @@ async function startGatewayRole(options: RolesOptions, closers: (() => Promise<v
 
 async function openLog(
   context: RoleContext,
+  quietMs: number,
   closers: (() => Promise<void>)[],
 ): Promise<{ eventLog: JetStreamLog; connection: NatsConnection }> {
   const { config, log } = context;
   const connection = await untilItWorks('NATS', () => connectNats(config.natsUrl!, log.bindings()['role'] as string, log), context);
   closers.push(() => connection.close());
-  const eventLog = await untilItWorks('the log', () => JetStreamLog.open(connection, config, log), context);
+  const eventLog = await untilItWorks('the log', () => JetStreamLog.open(connection, config, log), { ...context, quietMs });
   closers.push(async () => eventLog.close());
   return { eventLog, connection };
 }

@@ -15,8 +15,14 @@ export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
 /**
  * Tries until it works, for as long as it takes: a dependency that is away is said at once and then each minute.
  * Errors of ours that ask for another reaction than `retry` (usage, refused) end it at once.
+ * @param options `quietMs`: for so long nothing is said, since the dependency is only just being started
  */
-export async function untilItWorks<T>(what: string, attempt: () => Promise<T>, options: { signal: AbortSignal; log: Logger }): Promise<T> {
+export async function untilItWorks<T>(
+  what: string,
+  attempt: () => Promise<T>,
+  options: { signal: AbortSignal; log: Logger; quietMs?: number },
+): Promise<T> {
+  const speakFrom = performance.now() + (options.quietMs ?? 0);
   let saidAt = -Infinity;
   for (let n = 0; ; n++) {
     options.signal.throwIfAborted();
@@ -27,7 +33,7 @@ export async function untilItWorks<T>(what: string, attempt: () => Promise<T>, o
     } catch (error) {
       if (options.signal.aborted) throw error;
       if (error instanceof HeadwaterError && (error.reaction === 'usage' || error.reaction === 'refused')) throw error;
-      if (performance.now() - saidAt > 60_000) {
+      if (performance.now() >= speakFrom && performance.now() - saidAt > 60_000) {
         saidAt = performance.now();
         options.log.warn({ error: messageOf(error) }, `${what}: not available, trying again until it is`);
       }
