@@ -162,11 +162,14 @@ class NearAnswers {
     return entry.answer;
   }
 
-  /** @param characters of the whole answer as text; a character takes up to two bytes */
+  /** @param characters of the whole answer as text; each takes up to two bytes, and one more in the body that is sent */
   set(key: string, answer: CachedAnswer, characters: number): void {
-    this.#bytes -= this.#answers.get(key)?.bytes ?? 0;
+    const before = this.#answers.get(key);
+    // What was asked of Redis may come after what was put meanwhile.
+    if (before && before.answer.epoch === answer.epoch && before.answer.asOf > answer.asOf) return;
+    this.#bytes -= before?.bytes ?? 0;
     this.#answers.delete(key);
-    const bytes = 2 * characters + overheadBytes;
+    const bytes = 3 * characters + 40 * answer.items.length + overheadBytes;
     this.#answers.set(key, { answer, bytes, expiresAt: performance.now() + this.#timeToLiveMs });
     this.#bytes += bytes;
     for (const [oldest, entry] of this.#answers) {

@@ -80,7 +80,12 @@ class PostgresExecutor implements QueryExecutor {
     // The role or a privilege is missing, say since the database comes from a dump: that can often be mended here.
     await this.#mend(name);
     return this.#run(query, owner, signal).catch((error: unknown) => {
-      throw isNotSetUp(error) ? notSetUp(error) : this.#translated(error, name);
+      if (!isNotSetUp(error)) throw this.#translated(error, name);
+      this.#parts.log.error(
+        { table: name, error: messageOf(error) },
+        `queries of ${name} fail: their role lacks a privilege, for a policy of the table perhaps`,
+      );
+      throw notSetUp(error);
     });
   }
 
@@ -96,15 +101,28 @@ class PostgresExecutor implements QueryExecutor {
     const client = await this.#parts.pool.connect();
     const guard = new ConnectionGuard(client, this.#parts.timeoutMs + graceMs);
     let broken: Error | undefined;
+    // Nobody waits any more: the database is to be free for others. The connection is not used again, so that only this query can be hit.
+    const cancel = (): void => {
+      broken = new Error('its query was cancelled');
+      void this.#cancel(client);
+    };
+    signal.addEventListener('abort', cancel, { once: true });
     try {
       return await this.#transaction(client, query, owner, signal);
     } catch (error) {
       await client.query('ROLLBACK').catch((failure: unknown) => (broken = failure as Error));
       throw guard.reason ?? error;
     } finally {
+      signal.removeEventListener('abort', cancel);
       guard.end();
       client.release(guard.reason ?? broken);
     }
+  }
+
+  async #cancel(client: PgPoolClient): Promise<void> {
+    const { processID } = client as unknown as { readonly processID: number | null };
+    // A query that cannot be cancelled ends with its time-out.
+    await this.#parts.quickPool.query('SELECT pg_catalog.pg_cancel_backend($1)', [processID]).catch(() => undefined);
   }
 
   async #transaction(client: PgPoolClient, query: PreparedQuery, owner: string, signal: AbortSignal): Promise<QueryRows> {

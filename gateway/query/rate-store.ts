@@ -80,6 +80,7 @@ export class RateStore {
     await this.#underWay.get(key);
     const count = this.#next.get(key)?.count ?? 1;
     this.#next.delete(key);
+    if (performance.now() < this.#awayUntil) return undefined;
     const asked = this.#ask(key, windowMs, count);
     this.#underWay.set(key, asked);
     try {

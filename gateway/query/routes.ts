@@ -120,10 +120,10 @@ async function answer(parts: Shared, request: FastifyRequest, reply: FastifyRepl
 
 function recalled({ prepared }: Shared, request: FastifyRequest): Remembered {
   const { owner } = request.principal;
-  if (request.method !== 'POST') return prepared.recall(owner, request.url, () => fromUrl(request));
+  if (request.method !== 'POST') return prepared.recall(owner, `GET ${request.url}`, () => fromUrl(request));
   const body = request.body as Buffer | undefined;
   // By its bytes, each as one character.
-  return prepared.recall(owner, body?.toString('latin1') ?? '', () => fromBody(body && readJson(body)));
+  return prepared.recall(owner, `POST ${body?.toString('latin1') ?? ''}`, () => fromBody(body && readJson(body)));
 }
 
 async function answered(
@@ -137,10 +137,12 @@ async function answered(
   const { owner } = principal;
   for (let attempt = 1; ; attempt++) {
     const [view, secret] = await Promise.all([tables.view(from, principal), cursorSecret()]).catch(asRefusal);
-    if (remembered.query?.table.version !== view.find(from)?.version) remembered.query = undefined;
-    remembered.query ??= readyToRun(input, { tables: view, owner, cursorSecret: secret });
+    const known = remembered.query;
+    const isCurrent = known !== undefined && known.table.version === view.find(from)?.version;
+    const query = isCurrent ? known : readyToRun(input, { tables: view, owner, cursorSecret: secret });
+    if (!isCurrent) remembered.query = query;
     try {
-      return await service.answer(remembered.query, { owner, minSeq, signal });
+      return await service.answer(query, { owner, minSeq, signal });
     } catch (error) {
       if (!(error instanceof TableChanged)) throw error;
       if (attempt === mostPreparations)

@@ -10,7 +10,7 @@ export function queryMetrics(registry: Registry): QueryMetrics {
   return {
     answers: new Counter({
       name: 'headwater_query_answers_total',
-      help: 'Answers to queries, by where they came from: hit (kept in Redis, or shared with a reading under way) or miss (not kept, changed since, unsure, never kept).',
+      help: 'Answers to queries, by where they came from: hit (kept, or shared with a reading under way) or miss (not kept, changed since, unsure, never kept).',
       labelNames: ['cache', 'reason'],
       registers: [registry],
     }),

@@ -24,6 +24,8 @@ const descriptionMs = 1_000;
 const namesMs = 10_000;
 const mostDescriptions = 10_000;
 const mostNames = 1_000;
+/** Two names of 63 bytes and a dot. */
+const longestName = 127;
 
 interface ColumnRow {
   readonly name: string;
@@ -69,7 +71,8 @@ const given = (acl: string): string => `
 
 /**
  * A generated column is in no event. The key as capture takes it: immediate, in its order. The version changes with whatever changes
- * what a query means or may see; `relfilenode` changes when the table is rewritten, which no event tells.
+ * what a query means, may see or depends on, since answers and prepared queries are kept by it; `relfilenode` changes when the table is
+ * rewritten, which no event tells.
  */
 const queryTable = `
   SELECT c.oid::text AS oid, n.nspname::text AS schema, c.relname::text AS table, c.relkind = 'r' AS plain, c.relispartition AS partition,
@@ -90,9 +93,11 @@ const queryTable = `
            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') AS columns,
          array(SELECT a.attname::text FROM pg_catalog.unnest(pk.indkey) WITH ORDINALITY k(attnum, n)
                  JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum WHERE k.n <= pk.indnkeyatts ORDER BY k.n) AS key,
-         pg_catalog.md5(pg_catalog.concat_ws(' ', c.oid, c.relfilenode, c.relkind, c.relpersistence, c.relreplident, c.relrowsecurity, c.relispartition, pk.indexrelid,
+         pg_catalog.md5(pg_catalog.concat_ws(' ', c.oid, c.relfilenode, c.relkind, c.relpersistence, c.relreplident, c.relrowsecurity, c.relispartition, COALESCE(pk.indexrelid::text, '-'),
+           COALESCE((SELECT i.indexrelid::text FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid), '-'),
            ${publishedIn(2)}, ${publishedIn(3)},
-           (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attgenerated, a.attnotnull), ',' ORDER BY a.attnum)
+           (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attgenerated, a.attnotnull,
+               (SELECT pg_catalog.string_agg(pg_catalog.quote_literal(e.enumlabel), ' ' ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e WHERE e.enumtypid = a.atttypid)), ',' ORDER BY a.attnum)
               FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped))) AS version
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_catalog.pg_index pk ON pk.indrelid = c.oid AND pk.indisprimary AND pk.indimmediate
@@ -137,7 +142,8 @@ export class TableDirectory {
    * @throws QueryRefused `forbidden` when the key may not read it; errors of the database
    */
   async view(name: string, principal: Pick<Principal, 'scopes'>): Promise<QueryTables> {
-    const { table, fault } = await this.#describe(name);
+    // PostgreSQL has no longer ones, and nothing is to be kept of them.
+    const { table, fault }: Described = name.length > longestName ? {} : await this.#describe(name);
     if (table) {
       if (!mayRead(principal, table.channel))
         throw new QueryRefused('forbidden', `this key may not read the channel ${table.channel}`, { field: 'from' });
