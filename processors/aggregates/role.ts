@@ -156,8 +156,9 @@ export class Aggregates implements Role {
   /** The runner of a definition: the one that is at work, or a new one. */
   async #ensure(definition: Definition): Promise<Running> {
     const id = idOf(definition);
-    await this.#registry.announce(definition);
     const there = this.#running.get(id);
+    if (!there) await this.#finishRemoval(definition);
+    await this.#registry.announce(definition);
     if (there && JSON.stringify(there.definition) === JSON.stringify(definition)) return there;
     // What is shown or how long it is kept has changed, not what is stored.
     await this.#end(id);
@@ -170,6 +171,15 @@ export class Aggregates implements Role {
     const running = { definition, runner, served: there?.served ?? false, head: undefined };
     this.#running.set(id, running);
     return running;
+  }
+
+  /** What is left of a namespace when its removal was interrupted must not be gone on from. */
+  async #finishRemoval({ name, hash }: Namespace): Promise<void> {
+    await this.#removing;
+    if (!(await this.#registry.isCondemned({ name, hash }))) return;
+    await this.#parts.remove({ name, hash }, this.#stopping.signal);
+    this.#stopping.signal.throwIfAborted();
+    await this.#registry.forget({ name, hash });
   }
 
   async #end(id: string): Promise<void> {
@@ -221,6 +231,7 @@ export class Aggregates implements Role {
     const { log } = this.#context;
     const { signal } = this.#stopping;
     try {
+      await this.#registry.condemn(namespace);
       await this.#parts.remove(namespace, signal);
       if (signal.aborted) return;
       await this.#registry.forget(namespace);

@@ -132,9 +132,9 @@ async function mended(reason: HeadwaterError, mending: Mending): Promise<boolean
       (reason.code === 'offset_expired' ? `; \`headwater backfill ${definition.table}\` brings back rows that do not change` : ''),
   );
   const { last } = await eventLog.bounds();
-  await store.wipe(statePatterns);
-  // What was there and does not come back is told to nobody: whoever has seen it has to begin anew.
+  // What was there and does not come back is told to nobody: whoever has seen it has to begin anew, also when this is interrupted.
   await redis.set(aggregateKeys.forgotten(keys.prefix), last);
+  await store.wipe(statePatterns);
   return true;
 }
 

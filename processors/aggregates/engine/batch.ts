@@ -61,7 +61,7 @@ export class Batch implements AggregateEffects {
   #make(): SealedEffects {
     const meta = this.#finish();
     const windows: WindowChange[] = [];
-    const points = this.#gone;
+    const points: PointsChange[] = [];
     const changed = this.#changed;
     for (const change of this.#changes) {
       const { window } = change;
@@ -75,6 +75,8 @@ export class Batch implements AggregateEffects {
       if (level === 0) changed.push({ group, index, seq: revision });
       window.stored = count > 0;
     }
+    // A pane that is kept no longer does not come back: what was put into it before goes after that.
+    points.push(...this.#gone);
     return { cleared: this.cleared, meta, windows, rows: this.#rows, points, changed };
   }
 }

@@ -7,8 +7,8 @@ import type { Micros } from '../model.ts';
 import { aggregateKeys } from './keys.ts';
 import { processorName } from './registry.ts';
 
-/** Everything of a namespace but the offset and the lease. */
-export const statePatterns: readonly string[] = ['[^lo]*'];
+/** Everything of a namespace but the offset, the lease, and from where on changes are remembered. */
+export const statePatterns: readonly string[] = ['[^lof]*'];
 
 /** KEYS: offset; ARGV: prefix, expected seq and epoch, new seq and epoch, where the gap ends. Answers where it begins. */
 const skipScript = new RedisScript(`#!lua

@@ -19,6 +19,9 @@ export type Namespace = Pick<Definition, 'name' | 'hash'>;
 /** What the offset and the lease of each namespace are called. */
 export const processorName = 'aggregates';
 
+/** Set of namespaces whose removal has begun. */
+const condemnedKey = '{hw}:agg:condemned';
+
 /** KEYS: registry; ARGV: name, entry as it is expected ('' for none), new entry ('' for none). */
 const exchangeScript = new RedisScript(`#!lua
 if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
@@ -60,8 +63,20 @@ export class Registry {
     return (await this.#client.exists(namespaceOf(name, hash).lease(processorName))) === 1;
   }
 
+  /** From now on what is in it is not to be trusted, until it is forgotten. */
+  async condemn({ name, hash }: Namespace): Promise<void> {
+    await this.#client.sadd(condemnedKey, `${name}:${hash}`);
+  }
+
+  /** Has its removal begun, and not come to an end? */
+  async isCondemned({ name, hash }: Namespace): Promise<boolean> {
+    return (await this.#client.sismember(condemnedKey, `${name}:${hash}`)) === 1;
+  }
+
+  /** It has been removed. */
   async forget({ name, hash }: Namespace): Promise<void> {
     await this.#client.srem(namespacesKey, `${name}:${hash}`);
+    await this.#client.srem(condemnedKey, `${name}:${hash}`);
   }
 }
 
