@@ -178,6 +178,13 @@ function boundTogether(where: Condition | undefined, having: Condition | undefin
   const items = [where, having].flatMap((condition) => [...leavesOf(condition)]).reduce((sum, { value }) => sum + [value].flat().length, 0);
   if (items > conditionLimits.items)
     faults.add('having', `has, with where, more than the ${conditionLimits.items} values that are allowed`);
+  if (nodesOf(where) + nodesOf(having) > conditionLimits.nodes)
+    faults.add('having', `has, with where, more than the ${conditionLimits.nodes} parts that are allowed`);
+}
+
+function nodesOf(condition: Condition): number {
+  const parts = 'and' in condition ? condition.and : 'or' in condition ? condition.or : 'not' in condition ? [condition.not] : [];
+  return parts.reduce((sum, part) => sum + nodesOf(part), 1);
 }
 
 /** The comparisons of a condition, with duplicates. */

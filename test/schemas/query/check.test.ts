@@ -266,6 +266,15 @@ describe('the check of a query', () => {
     ]);
   });
 
+  it('counts the parts of both conditions together', () => {
+    const many = (field: string, parts: number) => ({ and: Array.from({ length: parts }, (_, i) => ({ field, op: 'gt', value: i })) });
+    const groups = { from, groupBy: ['chain'], aggregate: total };
+    expect(faultsOf({ ...groups, where: many('volume', 127), having: many('total', 127) })).to.deep.equal([]);
+    expect(faultsOf({ ...groups, where: many('volume', 128), having: many('total', 127) })).to.deep.equal([
+      'having has, with where, more than the 256 parts that are allowed',
+    ]);
+  });
+
   it('takes names of members that objects have anyway', () => {
     const { query } = checkQuery(
       JSON.parse('{"from":"prices","aggregate":{"__proto__":{"fn":"count"},"constructor":{"fn":"count"}}}'),
