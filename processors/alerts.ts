@@ -3,13 +3,12 @@ import type { EventLog } from '../pipeline/log/event-log.ts';
 import { PostgresStateStore } from '../pipeline/runner/postgres-state-store.ts';
 import type { Processor } from '../pipeline/runner/processor.ts';
 import { startRunner } from '../pipeline/runner/runner.ts';
-import type { StateStore } from '../pipeline/runner/state-store.ts';
 import type { HeadwaterError } from '../pipeline/runtime/errors.ts';
 import type { Logger } from '../pipeline/runtime/logging.ts';
 import { AlertEngine } from './alerts/engine/alert-engine.ts';
 import type { AlertEffects, RuleRow } from './alerts/engine/saved.ts';
 import { defineRule } from './alerts/engine/rule-row.ts';
-import { alertMetrics, type AlertMetrics } from './alerts/metrics.ts';
+import { alertMetrics } from './alerts/metrics.ts';
 import { alertEffects } from './alerts/store/alert-effects.ts';
 import { loadState } from './alerts/store/load-state.ts';
 import { beginAnew, skipTo, type StoredAlerts } from './alerts/store/mend-state.ts';
@@ -29,10 +28,11 @@ export const alerts: ProcessorFactory = {
     return startRunner(context, {
       eventLog,
       deadLetters,
-      store: counted(store, metrics),
+      store,
       processor: alertProcessor(engine),
       // A commit costs a round trip and an fsync, whatever it holds.
       limits: { events: 4_000 },
+      onCommitted: (effects) => metrics.committed(effects),
       load: () => loaded(pool, engine, context.log),
       mend: (reason) => mended(reason, { pool, store, processor: name }, eventLog, context.log),
     });
@@ -54,20 +54,6 @@ function alertProcessor(engine: AlertEngine): Processor<AlertEffects> {
     begin: () => engine.begin(),
     apply: (event, effects) => engine.apply(event, effects),
     reset: () => engine.reset(),
-  };
-}
-
-/** Counts transitions once they are stored. */
-function counted(store: StateStore<AlertEffects>, metrics: AlertMetrics): StateStore<AlertEffects> {
-  return {
-    offset: () => store.offset(),
-    lease: (owner, ttlMs) => store.lease(owner, ttlMs),
-    release: (owner) => store.release(owner),
-    async commit(effects, expected, next) {
-      const outcome = await store.commit(effects, expected, next);
-      if (outcome === 'committed') metrics.committed(effects);
-      return outcome;
-    },
   };
 }
 

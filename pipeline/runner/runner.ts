@@ -12,7 +12,7 @@ import { stopsProcessor } from './offset-check.ts';
 import type { Processor } from './processor.ts';
 import { runnerMetrics } from './runner-metrics.ts';
 import { Session, type SessionParts } from './session.ts';
-import type { StateStore } from './state-store.ts';
+import type { Offset, StateStore } from './state-store.ts';
 
 export interface RunnerParts<Effects> {
   readonly eventLog: EventLog;
@@ -24,6 +24,8 @@ export interface RunnerParts<Effects> {
    * to have it at one offset. Without it a processor keeps nothing in memory, or finds it as it goes.
    */
   readonly load?: () => Promise<void>;
+  /** Told of what is in the store now, after each commit. */
+  readonly onCommitted?: (effects: Effects, offset: Offset) => void;
   /** How long an instance that died keeps the others waiting (default 10 s). */
   readonly leaseMs?: number;
   /** Most of one commit (default 1,000 events, 4 MiB of them). */

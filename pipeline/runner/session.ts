@@ -19,6 +19,8 @@ export interface SessionParts<Effects> {
   readonly deadLetters: DeadLetters;
   /** Fills the processor's memory from the store; see `RunnerParts`. */
   readonly load?: () => Promise<void>;
+  /** Told of what is in the store now, after each commit. */
+  readonly onCommitted?: (effects: Effects, offset: Offset) => void;
   /** Subject of the log's ticks, `ev._tick`. */
   readonly tickSubject: string;
   readonly limits: BatchLimits;
@@ -162,7 +164,7 @@ export class Session<Effects> {
   }
 
   async #commit(effects: Effects, expected: Offset, next: Offset): Promise<void> {
-    const { store, metrics } = this.#parts;
+    const { store, metrics, onCommitted } = this.#parts;
     const began = performance.now();
     const outcome = await this.#untilItWorks('state store', () => store.commit(effects, expected, next));
     if (outcome === 'lost') {
@@ -171,6 +173,7 @@ export class Session<Effects> {
       if (stored?.seq !== next.seq || stored.epoch !== next.epoch)
         throw new ComparisonLost(`expected ${expected.seq}, found ${stored?.seq ?? 'none'}`);
     }
+    onCommitted?.(effects, next);
     metrics.committed((performance.now() - began) / 1_000);
     metrics.events(next.seq - expected.seq);
   }

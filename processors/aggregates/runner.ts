@@ -6,8 +6,7 @@ import type { Processor } from '../../pipeline/runner/processor.ts';
 import type { RedisKeys } from '../../pipeline/runner/redis-keys.ts';
 import { RedisStateStore } from '../../pipeline/runner/redis-state-store.ts';
 import { startRunner } from '../../pipeline/runner/runner.ts';
-import type { StateStore } from '../../pipeline/runner/state-store.ts';
-import { HeadwaterError } from '../../pipeline/runtime/errors.ts';
+import { HeadwaterError, messageOf, refused } from '../../pipeline/runtime/errors.ts';
 import type { RoleContext } from '../../pipeline/runtime/lifecycle.ts';
 import { tableToken } from '../../schemas/subjects.ts';
 import { AggregateEngine } from './engine/aggregate-engine.ts';
@@ -46,7 +45,9 @@ export function startDefinition(context: RoleContext, definition: Definition, la
   const role = startRunner(context, {
     eventLog,
     deadLetters,
-    store: telling(store, engine),
+    store,
+    // Only what is stored may leave its memory.
+    onCommitted: (_effects, { seq }) => engine.committed(seq),
     processor: aggregateProcessor(label, definition, engine, { redis, keys, context }),
     load: async () => {
       if (definition.of === 'changes') await noteBeginning(redis, keys, eventLog);
@@ -86,7 +87,10 @@ function aggregateProcessor(
     subjects: [`${subject}.${table}.>`, schema],
     async prepare(events) {
       const steps = engine.prepare(events);
-      for (let step = steps.next(); !step.done;) step = steps.next(await loadNeeds(redis, keys, definition, step.value));
+      for (let step = sound(name, () => steps.next()); !step.done;) {
+        const loaded = await loadNeeds(redis, keys, definition, step.value);
+        step = sound(name, () => steps.next(loaded));
+      }
     },
     apply(event, effects) {
       engine.apply(event, effects);
@@ -97,18 +101,17 @@ function aggregateProcessor(
   };
 }
 
-/** Tells the engine what is stored: only that may leave its memory. */
-function telling(store: StateStore<AggregateEffects>, engine: AggregateEngine): StateStore<AggregateEffects> {
-  return {
-    offset: () => store.offset(),
-    lease: (owner, ttlMs) => store.lease(owner, ttlMs),
-    release: (owner) => store.release(owner),
-    async commit(effects, expected, next) {
-      const outcome = await store.commit(effects, expected, next);
-      if (outcome === 'committed') engine.committed(next.seq);
-      return outcome;
-    },
-  };
+/** The store is waited for, for as long as it takes; the engine's own faults are not. */
+function sound<T>(name: string, step: () => T): T {
+  try {
+    return step();
+  } catch (error) {
+    throw refused(
+      'bad_state',
+      `${name} cannot make sense of what Redis holds: ${messageOf(error)}`,
+      'this is a fault of the program, or somebody else has written there: correct it and start it again, or remove its keys to have it made anew',
+    );
+  }
 }
 
 interface Mending {
