@@ -132,8 +132,9 @@ export class Aggregates implements Role {
   /** Sees to it that a definition is at work, and that it is served as soon as it may be. */
   async #attend(definition: Definition, entry: Entry | undefined): Promise<void> {
     const { name, hash } = definition;
+    const isOthers = entry !== undefined && entry.text !== entryText(definition);
+    if (isOthers && (this.#yielded.has(name) || this.#isServed(definition))) return this.#yield(name);
     const other = entry && entry.hash !== hash ? entry : undefined;
-    if (other && (this.#yielded.has(name) || this.#running.get(idOf(definition))?.served)) return this.#yield(name);
     this.#yielded.delete(name);
     // Until this one has caught up readers have the one before, and that must not stand still.
     if (other && isCurrent(other.definition, other.hash)) await this.#ensure(other.definition);
@@ -143,6 +144,12 @@ export class Aggregates implements Role {
     running.served = true;
     if (other)
       this.#context.log.info(`aggregates: ${name} has caught up as it is defined now, and takes the place of its former definition`);
+  }
+
+  /** Has this instance had this very definition in the registry? */
+  #isServed(definition: Definition): boolean {
+    const running = this.#running.get(idOf(definition));
+    return running?.served === true && entryText(running.definition) === entryText(definition);
   }
 
   #yield(name: string): void {
@@ -168,7 +175,7 @@ export class Aggregates implements Role {
     const runner = this.#parts.start(definition, `${processorName}.${label}`);
     // The others go on without it; its health says that it does not.
     runner.done.catch((error: unknown) => this.#context.log.error(`aggregates: ${definition.name} has stopped: ${messageOf(error)}`));
-    const running = { definition, runner, served: there?.served ?? false, head: undefined };
+    const running = { definition, runner, served: false, head: undefined };
     this.#running.set(id, running);
     return running;
   }

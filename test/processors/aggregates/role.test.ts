@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { NewEvent } from '../../../pipeline/log/event-log.ts';
 import type { DeadLetter } from '../../../pipeline/runner/dead-letters.ts';
 import type { Role, RoleContext } from '../../../pipeline/runtime/lifecycle.ts';
@@ -188,6 +189,23 @@ describe('aggregates role', () => {
     await later.stop();
     expect(await served()).to.deep.equal({ price: minutely.hash });
     expect(await keysOf(hourly), 'keys of the former definition').to.equal(0);
+  });
+
+  it('does so too when the definitions differ in what is shown alone', async () => {
+    log.add(...events(1, 10));
+    start({ price });
+    await untilFolded(redis, [hourly], 10);
+    const shown = async (): Promise<string | undefined> =>
+      (await new Registry(redis.client).entries()).get('price')?.definition.functions.join();
+    await until(async () => (await shown()) === 'count,sum');
+    start({ price: price.replace('[count, sum]', '[max]') });
+    await until(async () => (await shown()) === 'max');
+    for (let n = 0; n < 20; n++) {
+      await sleep(10);
+      expect(await shown()).to.equal('max');
+    }
+    log.add(...events(11, 12));
+    await untilFolded(redis, [hourly], 12);
   });
 
   it('lets two instances share the work, and one take over what the other leaves', async () => {
