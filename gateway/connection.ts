@@ -12,6 +12,7 @@ import type { Flushed, Flusher } from './flusher.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { limitsOf, type KeyConnections } from './limits.ts';
 import type { GatewayMetrics } from './metrics.ts';
+import { liveHighWater, Outbox } from './outbox.ts';
 import type { Presence } from './presence.ts';
 import { ReplayTurns } from './replay-turns.ts';
 import { runReplay, type ReplayContext, type ReplayTarget } from './replay.ts';
@@ -42,8 +43,6 @@ export interface ConnectionServices {
 
 /** Unsent bytes above which a replay waits. */
 const replayHighWater = 256 * 1024;
-/** Unsent bytes above which live delivery gives up. */
-const liveHighWater = 1024 * 1024;
 const cursorEveryMs = 14_000;
 /** When a key has too many connections on other nodes it is asked to come back after this: by then it is known which are left. */
 const elsewhereRetryMs = 5_000;
@@ -68,15 +67,13 @@ export class Connection implements Receiver, Flushed, Visited {
   readonly #running = new Map<number, Running>();
   readonly #live = new Map<number, LiveSubscription>();
   readonly #feeds: ConnectionFeeds;
+  readonly #outbox: Outbox;
   readonly #turns = new ReplayTurns(() => this.#takesMore());
   #state: SessionState;
   #inputs: Input[] = [];
   #stepping = false;
   #key: ApiKey | undefined;
-  #outbox: Buffer[] = [];
-  /** Live bytes since the socket was last seen without anything unsent, and those of them in the outbox. */
-  #liveBytes = 0;
-  #liveInOutbox = 0;
+  /** Live frames have come since the last visit. */
   #pushed = false;
   #cursorDue = false;
   #cursorAt = Date.now();
@@ -94,6 +91,11 @@ export class Connection implements Receiver, Flushed, Visited {
     this.#socket = socket;
     this.#services = services;
     this.#onGone = onGone;
+    this.#outbox = new Outbox({
+      socket,
+      onFirst: () => services.flusher.add(this),
+      onWritten: (bytes) => services.metrics.sentBytes.inc(bytes),
+    });
     this.#feeds = new ConnectionFeeds(services.feeds, {
       dispatch: (input) => this.#dispatch(input),
       turn: (who, signal) => this.#turns.take(who, signal),
@@ -122,32 +124,20 @@ export class Connection implements Receiver, Flushed, Visited {
   }
 
   pushLive(frame: Buffer): void {
-    this.#liveBytes += frame.length;
-    this.#liveInOutbox += frame.length;
     this.#pushed = true;
-    this.#push(frame);
+    this.#outbox.pushLive(frame);
   }
 
   /** Writes what has been collected. A reader that leaves more than a mebibyte of live events unsent is cut off. */
   flush(): void {
-    if (!this.#socket.open) {
-      this.#outbox = [];
-      return;
-    }
-    const unsent = this.#socket.unsentBytes;
-    if (unsent === 0) this.#liveBytes = this.#liveInOutbox;
-    else if (unsent > liveHighWater && this.#liveBytes > liveHighWater) {
-      this.#outbox = [];
-      return this.end('slow_consumer', `more than ${liveHighWater} bytes are unsent; resume from the last event`);
-    }
-    this.#write();
+    if (!this.#outbox.flush()) this.end('slow_consumer', `more than ${liveHighWater} bytes are unsent; resume from the last event`);
   }
 
   /** Once a second. */
   visit(now: number): void {
     const replaying = phaseOf(this.#state) === 'replaying';
     const verdict = this.#heartbeat.check(now, this.#socket, replaying);
-    if (verdict === 'ping') this.#push(pingFrame);
+    if (verdict === 'ping') this.#outbox.push(pingFrame);
     else if (verdict === 'slow') this.end('slow_consumer', 'the connection has taken nothing for 10 s; resume from the last event');
     else if (verdict === 'dead') this.end('heartbeat', 'no answer to a ping');
     this.#dispatch({ type: 'tick', now });
@@ -195,7 +185,7 @@ export class Connection implements Receiver, Flushed, Visited {
     this.#services.metrics.closes.inc({ code: String(code) });
     this.#dispatch({ type: 'gone' });
     this.#leaveWheel();
-    this.#outbox = [];
+    this.#outbox.clear();
     if (this.#key) {
       this.#services.keyConnections.leave(this.#key.keyId);
       this.#services.presence?.remove(this.id);
@@ -222,12 +212,12 @@ export class Connection implements Receiver, Flushed, Visited {
   #perform(output: Output): void {
     switch (output.type) {
       case 'send':
-        return this.#push(jsonFrame(output.frame));
+        return this.#outbox.push(jsonFrame(output.frame));
       case 'sendEvents':
-        for (const { seq, bytes } of output.events) this.#push(eventFrame(seq, output.channel, bytes, output.sub));
+        for (const { seq, bytes } of output.events) this.#outbox.push(eventFrame(seq, output.channel, bytes, output.sub));
         return this.#services.metrics.deliveries.inc(output.events.length);
       case 'sendRows':
-        return this.#push(snapshotFrame(output.sub, output.asOf, output.items, output.more));
+        return this.#outbox.push(snapshotFrame(output.sub, output.asOf, output.items, output.more));
       case 'authenticate':
         return void this.#authenticate(output.credential).catch((error: unknown) => {
           this.#services.replay.log.error({ error: messageOf(error) }, 'an authentication failed');
@@ -319,21 +309,7 @@ export class Connection implements Receiver, Flushed, Visited {
   }
 
   #close(reason: CloseReason): void {
-    if (this.#socket.open) this.#write();
+    if (this.#socket.open) this.#outbox.write();
     this.#socket.close(errorCodes[reason].close, reason);
-  }
-
-  #push(frame: Buffer): void {
-    this.#outbox.push(frame);
-    if (this.#outbox.length === 1) this.#services.flusher.add(this);
-  }
-
-  #write(): void {
-    if (this.#outbox.length === 0) return;
-    const frames = this.#outbox.length === 1 ? this.#outbox[0]! : Buffer.concat(this.#outbox);
-    this.#outbox = [];
-    this.#liveInOutbox = 0;
-    this.#services.metrics.sentBytes.inc(frames.length);
-    this.#socket.write(frames);
   }
 }

@@ -1,23 +1,18 @@
 import { mayRead, type Principal } from '../pipeline/runtime/http.ts';
-import { isObject, type AuthFrame, type ClientFrame, type FrameId, type SubscribeFrame } from './client-frames.ts';
+import { isObject, type AuthFrame, type ClientFrame, type SubscribeFrame } from './client-frames.ts';
 import type { Seq } from '../pipeline/log/event-log.ts';
-import type { CachedRow } from '../pipeline/runner/row-source.ts';
-import type { CloseReason } from '../schemas/error-codes.ts';
 import type { ControlFrame } from './server-frames.ts';
-import type { Input, Output, Refusal, ReplayedEvent, SessionState, Subscription } from './session-state.ts';
+import { onProgress } from './session-progress.ts';
+import { badRequest, close, drop, idOf, leaveAll, reply, then, withSubscription, type Step } from './session-step.ts';
+import type { Input, Refusal, SessionState, Subscription } from './session-state.ts';
 import { encodeToken } from './token.ts';
 
 /*
  * One connection's conversation as a pure state machine: no sockets, no clocks, no reading. SPEC.md has its diagram and
- * its invariants, whose numbers are the names of its tests.
+ * its invariants, whose numbers are the names of its tests. What becomes of a subscription is in session-progress.ts.
  *
  * Live events do not pass through here: between a `join` and its `leave` the fan-out may send a subscription's events.
  */
-
-export interface Step {
-  readonly state: SessionState;
-  readonly out: readonly Output[];
-}
 
 const connectTimeoutMs = 5_000;
 export const pingMs = 25_000;
@@ -188,108 +183,6 @@ function onRefused(state: SessionState, { code, message, retryAfterMs }: Refusal
   return reply({ ...state, renewing: undefined }, { type: 'error', ...idOf({ id }), code, message, ...retry });
 }
 
-type Progress = Extract<Input, { readonly ref: number }>;
-
-function onProgress(state: SessionState, input: Progress): Step {
-  const subscription = [...state.subscriptions.values()].find(({ ref }) => ref === input.ref);
-  // It has been unsubscribed meanwhile: what is still under way for it concerns nobody.
-  if (!subscription) return { state, out: [] };
-  const { sub, channel, phase, position } = subscription;
-  switch (input.type) {
-    case 'positioned': {
-      if (phase !== 'starting') return { state, out: [] };
-      const { start, oldest, head, snapshotAsOf } = input;
-      const token = encodeToken({ epoch: state.epoch, seq: start - 1 });
-      const next: Subscription = {
-        ...subscription,
-        phase: snapshotAsOf === undefined ? 'replaying' : 'snapshot',
-        asOf: snapshotAsOf ?? 0,
-        position: start - 1,
-        told: start - 1,
-      };
-      return reply(withSubscription(state, next), {
-        type: 'subscribed',
-        ...idOf(subscription),
-        sub,
-        channel,
-        epoch: state.epoch,
-        oldest,
-        head,
-        start,
-        token,
-      });
-    }
-    case 'page': {
-      if (phase !== 'snapshot') return { state, out: [] };
-      const next: Subscription = { ...subscription, phase: input.more ? 'snapshot' : 'replaying' };
-      return {
-        state: withSubscription(state, next),
-        out: [{ type: 'sendRows', sub, asOf: subscription.asOf, items: input.items, more: input.more }],
-      };
-    }
-    case 'replayed': {
-      if (phase !== 'replaying' || input.through < position) return { state, out: [] };
-      const events = onlyNew(input.events, position, input.through);
-      const out: Output[] = events.length === 0 ? [] : [{ type: 'sendEvents', sub, channel, events }];
-      return { state: withSubscription(state, { ...subscription, position: input.through }), out };
-    }
-    case 'states': {
-      if (phase !== 'replaying' || input.through < position) return { state, out: [] };
-      const events = notFalling(input.items, position, input.through);
-      const out: Output[] = events.length === 0 ? [] : [{ type: 'sendEvents', sub, channel, events }];
-      return { state: withSubscription(state, { ...subscription, position: input.through }), out };
-    }
-    case 'caughtUp': {
-      // Only from where the replay is, so that nothing can fall between it and the live events.
-      if (phase !== 'replaying' || input.seq !== position) return { state, out: [] };
-      const caughtUp: ControlFrame = { type: 'caught_up', sub, seq: input.seq, token: encodeToken({ epoch: state.epoch, seq: input.seq }) };
-      const next = withSubscription({ ...state, liveTold: Math.max(state.liveTold, input.seq) }, { ...subscription, phase: 'live' });
-      return {
-        state: next,
-        out: [
-          { type: 'send', frame: caughtUp },
-          { type: 'join', ref: subscription.ref },
-        ],
-      };
-    }
-    case 'failed': {
-      const error: ControlFrame = { type: 'error', ...(phase === 'starting' ? idOf(subscription) : {}), sub, ...input.fault };
-      const ended: ControlFrame[] = phase === 'starting' ? [error] : [error, { type: 'unsubscribed', sub, reason: input.fault.code }];
-      return drop(
-        state,
-        subscription,
-        ended.map((frame) => ({ type: 'send', frame })),
-      );
-    }
-  }
-}
-
-/** Events in order, after `position` and up to `through`: what a replay should give anyway. */
-function onlyNew(events: readonly ReplayedEvent[], position: Seq, through: Seq): readonly ReplayedEvent[] {
-  let last = position;
-  let inOrder = true;
-  for (const { seq } of events) {
-    inOrder &&= seq > last && seq <= through;
-    last = seq;
-  }
-  if (inOrder) return events;
-  last = position;
-  return events.filter(({ seq }) => {
-    if (seq <= last || seq > through) return false;
-    last = seq;
-    return true;
-  });
-}
-
-/** States with sequences that do not fall, from `position` to `through`. None is left out: each is of something else. */
-function notFalling(items: readonly CachedRow[], position: Seq, through: Seq): readonly ReplayedEvent[] {
-  let last = position;
-  return items.map(({ seq, event: bytes }) => {
-    last = Math.max(last, Math.min(seq, through));
-    return { seq: last, bytes };
-  });
-}
-
 function onTick(state: SessionState, now: number): Step {
   if (state.phase === 'opening' && now - state.openedAt >= connectTimeoutMs)
     return close(state, 'connect_timeout', `no connect within ${connectTimeoutMs} ms`);
@@ -312,43 +205,4 @@ function onTick(state: SessionState, now: number): Step {
 function onLiveCursor(state: SessionState, seq: Seq): Step {
   if (seq <= state.liveTold || ![...state.subscriptions.values()].some(({ phase }) => phase === 'live')) return { state, out: [] };
   return reply({ ...state, liveTold: seq }, { type: 'cursor', seq, token: encodeToken({ epoch: state.epoch, seq }) });
-}
-
-function close(state: SessionState, reason: CloseReason, message: string, id?: FrameId, retry: { retryAfterMs?: number } = {}): Step {
-  const error: ControlFrame = { type: 'error', ...idOf({ id }), code: reason, message, ...retry };
-  return {
-    state: { ...state, phase: 'closed', subscriptions: new Map(), waiting: [] },
-    out: [...leaveAll(state), { type: 'send', frame: error }, { type: 'close', reason }],
-  };
-}
-
-function drop(state: SessionState, { sub, ref }: Subscription, out: readonly Output[]): Step {
-  const subscriptions = new Map(state.subscriptions);
-  subscriptions.delete(sub);
-  return { state: { ...state, subscriptions }, out: [{ type: 'leave', ref }, ...out] };
-}
-
-function leaveAll(state: SessionState): readonly Output[] {
-  return [...state.subscriptions.values()].map(({ ref }) => ({ type: 'leave', ref }));
-}
-
-function withSubscription(state: SessionState, subscription: Subscription): SessionState {
-  return { ...state, subscriptions: new Map(state.subscriptions).set(subscription.sub, subscription) };
-}
-
-function reply(state: SessionState, frame: ControlFrame): Step {
-  return { state, out: [{ type: 'send', frame }] };
-}
-
-function badRequest(state: SessionState, id: FrameId | undefined, message: string, sub?: string): Step {
-  return reply(state, { type: 'error', ...idOf({ id }), ...(sub === undefined ? {} : { sub }), code: 'bad_request', message });
-}
-
-function then(before: Step, next: (state: SessionState) => Step): Step {
-  const { state, out } = next(before.state);
-  return { state, out: [...before.out, ...out] };
-}
-
-function idOf({ id }: { readonly id?: FrameId | undefined }): { id?: FrameId } {
-  return id === undefined ? {} : { id };
 }

@@ -12,6 +12,8 @@ export interface CachedAnswer extends Pick<QueryRows, 'items' | 'more'> {
   readonly epoch: string;
   /** Every event of that epoch up to here is in it. */
   readonly asOf: Seq;
+  /** When the database was asked for it (ms since 1970, by the clock of that gateway). */
+  readonly readAt: number;
 }
 
 /** Keeps answers. It never fails: what cannot be asked holds nothing. */
@@ -34,7 +36,7 @@ export function cacheKey({ table, canonical }: PreparedQuery): string {
 }
 
 const defaults = {
-  /** A second net under the exact invalidation (ms). */
+  /** A second net under the exact invalidation: no answer is older (ms). */
   timeToLiveMs: 60_000,
   /** Larger answers are not kept (bytes). */
   mostBytes: 256 * 1024,
@@ -56,6 +58,8 @@ export interface RedisQueryCacheParts extends Partial<typeof defaults> {
 
 /** A line of JSON, then the items, each ended by a byte that no JSON text of PostgreSQL holds. */
 const separator = '\0';
+/** How far the clocks of two gateways may be apart (ms). */
+const clocksMs = 1_000;
 const overheadBytes = 200;
 
 /** Answers in Redis, and those used last in memory too. When Redis is away or slow it holds nothing. */
@@ -75,7 +79,7 @@ export class RedisQueryCache implements QueryCache {
     this.#prefix = `${keys.prefix}:query:`;
     this.#limits = { ...defaults, ...limits };
     this.#kept = new KeptBytes(this.#limits.budgetBytes);
-    this.#near = new NearAnswers(this.#limits.nearBytes, this.#limits.timeToLiveMs);
+    this.#near = new NearAnswers(this.#limits.nearBytes);
   }
 
   near(key: string): CachedAnswer | undefined {
@@ -86,19 +90,28 @@ export class RedisQueryCache implements QueryCache {
     if (performance.now() < this.#restUntil) return undefined;
     const text = await this.#inTime(this.#client.get(this.#prefix + key));
     const answer = typeof text === 'string' ? decodeAnswer(key, text) : undefined;
-    if (answer) this.#near.set(key, answer, (text as string).length);
+    const leftMs = answer ? this.#leftMs(answer) : 0;
+    if (!answer || leftMs <= 0) return undefined;
+    this.#near.set(key, answer, (text as string).length, performance.now() + leftMs);
     return answer;
   }
 
   put(key: string, answer: CachedAnswer): void {
     const now = performance.now();
+    const leftMs = this.#leftMs(answer);
     const text = encodeAnswer(key, answer);
     const bytes = Buffer.byteLength(text);
-    if (bytes > this.#limits.mostBytes) return;
-    this.#near.set(key, answer, text.length);
+    if (leftMs <= 0 || bytes > this.#limits.mostBytes) return;
+    this.#near.set(key, answer, text.length, now + leftMs);
     if (now < this.#restUntil) return;
-    if (!this.#kept.add(key, bytes + overheadBytes, now, now + this.#limits.timeToLiveMs)) return;
-    void this.#inTime(this.#client.set(this.#prefix + key, text, 'PX', this.#limits.timeToLiveMs));
+    if (!this.#kept.add(key, bytes + overheadBytes, now, now + leftMs)) return;
+    void this.#inTime(this.#client.set(this.#prefix + key, text, 'PX', leftMs));
+  }
+
+  /** How long it may still be given (ms, whole); not at all if a clock is wrong. */
+  #leftMs({ readAt }: CachedAnswer): number {
+    const ageMs = Date.now() - readAt;
+    return ageMs < -clocksMs ? 0 : Math.min(this.#limits.timeToLiveMs, Math.floor(this.#limits.timeToLiveMs - ageMs));
   }
 
   async #inTime<T>(asked: Promise<T>): Promise<T | undefined> {
@@ -117,8 +130,8 @@ export class RedisQueryCache implements QueryCache {
   }
 }
 
-function encodeAnswer(key: string, { epoch, asOf, more, items }: CachedAnswer): string {
-  const head = JSON.stringify({ key, epoch, asOf, count: items.length, ...(more && { more }) });
+function encodeAnswer(key: string, { epoch, asOf, readAt, more, items }: CachedAnswer): string {
+  const head = JSON.stringify({ key, epoch, asOf, readAt, count: items.length, ...(more && { more }) });
   return `${head}\n${items.join(separator)}`;
 }
 
@@ -132,10 +145,11 @@ function decodeAnswer(key: string, text: string): CachedAnswer | undefined {
     return undefined;
   }
   if (typeof head !== 'object' || head === null) return undefined;
-  const { key: ofKey, epoch, asOf, count, more } = head as Readonly<Record<string, unknown>>;
+  const { key: ofKey, epoch, asOf, readAt, count, more } = head as Readonly<Record<string, unknown>>;
   if (ofKey !== key || typeof epoch !== 'string' || !Number.isSafeInteger(asOf) || !isKeyset(more)) return undefined;
+  if (typeof readAt !== 'number') return undefined;
   const items = count === 0 ? [] : text.slice(end + 1).split(separator);
-  return items.length === count ? { epoch, asOf: asOf as Seq, more, items } : undefined;
+  return items.length === count ? { epoch, asOf: asOf as Seq, readAt, more, items } : undefined;
 }
 
 function isKeyset(value: unknown): value is readonly (string | null)[] | undefined {
@@ -145,13 +159,11 @@ function isKeyset(value: unknown): value is readonly (string | null)[] | undefin
 /** Answers in memory, within a bound; the longest unused go first. */
 class NearAnswers {
   readonly #most: number;
-  readonly #timeToLiveMs: number;
   #bytes = 0;
   readonly #answers = new Map<string, { readonly answer: CachedAnswer; readonly bytes: number; readonly expiresAt: number }>();
 
-  constructor(most: number, timeToLiveMs: number) {
+  constructor(most: number) {
     this.#most = most;
-    this.#timeToLiveMs = timeToLiveMs;
   }
 
   get(key: string): CachedAnswer | undefined {
@@ -163,14 +175,14 @@ class NearAnswers {
   }
 
   /** @param characters of the whole answer as text; each takes up to two bytes, and one more in the body that is sent */
-  set(key: string, answer: CachedAnswer, characters: number): void {
+  set(key: string, answer: CachedAnswer, characters: number, expiresAt: number): void {
     const before = this.#answers.get(key);
     // What was asked of Redis may come after what was put meanwhile.
     if (before && before.answer.epoch === answer.epoch && before.answer.asOf > answer.asOf) return;
     this.#bytes -= before?.bytes ?? 0;
     this.#answers.delete(key);
     const bytes = 3 * characters + 40 * answer.items.length + overheadBytes;
-    this.#answers.set(key, { answer, bytes, expiresAt: performance.now() + this.#timeToLiveMs });
+    this.#answers.set(key, { answer, bytes, expiresAt });
     this.#bytes += bytes;
     for (const [oldest, entry] of this.#answers) {
       if (this.#bytes <= this.#most) return;

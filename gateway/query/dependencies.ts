@@ -61,7 +61,7 @@ export class DependencyIndex {
     this.#limits = { ...defaultLimits, ...limits };
   }
 
-  /** Begins anew behind a sequence. */
+  /** Begins anew behind a sequence; `Infinity`: everything may have changed. */
   reset(floor: Seq): void {
     this.#floor = floor;
     this.#tables.clear();

@@ -1,12 +1,14 @@
 import type { Duplex } from 'node:stream';
-import { DatabaseError, escapeLiteral, quoteTable, type PgPool, type PgPoolClient } from '../../pipeline/clients/postgres.ts';
+import { escapeLiteral, quoteTable, textForms, type PgPool, type PgPoolClient } from '../../pipeline/clients/postgres.ts';
 import { HeadwaterError, messageOf } from '../../pipeline/runtime/errors.ts';
 import type { Logger } from '../../pipeline/runtime/logging.ts';
 import { JsonWriter } from '../../pipeline/source/json-writer.ts';
 import { TypeRegistry } from '../../pipeline/source/types.ts';
-import { answersBytes, answerSize, faultOf, isNotSetUp } from './database-faults.ts';
-import type { PreparedQuery, QueryExecutor, QueryRows, QueryTable } from './model.ts';
-import { QueryRefused } from './refused.ts';
+import { answersBytes, answerSize, codeOf, faultOf, isNotSetUp, NotSetUp, notSetUp, ownFaultOf } from './database-faults.ts';
+import type { PreparedQuery, QueryAsker, QueryExecutor, QueryRows, QueryTable } from './model.ts';
+import { QueryRefused, TableChanged } from './refused.ts';
+import { versionSql } from './table-rows.ts';
+import { Turns } from './turns.ts';
 
 export interface ExecutorParts {
   /** Only queries run on it: each takes a connection for as long as `timeoutMs`. */
@@ -24,32 +26,15 @@ export interface ExecutorParts {
   readonly log: Logger;
 }
 
-/** A table is not as it was when the query was prepared: prepare it again. */
-export class TableChanged extends Error {
-  constructor(table: string, cause: unknown) {
-    super(`the table ${table} has been changed`, { cause });
-    this.name = 'TableChanged';
-  }
-}
-
 /** Beyond the time-out of the database: then the connection is given up, it may lead nowhere (ms). */
 const graceMs = 1_000;
 /** A table whose definition is being changed is waited for so long (ms). */
 const lockMs = 500;
+/** A connection is waited for so long where the pool does not say (ms). */
+const patienceMs = 5_000;
 
-/** Values in the spelling of events, and a plan that uses one core and no compiler. */
-const settings: readonly string[] = [
-  `SET LOCAL search_path = pg_catalog`,
-  `SET LOCAL TimeZone = 'UTC'`,
-  `SET LOCAL DateStyle = 'ISO, MDY'`,
-  `SET LOCAL IntervalStyle = 'iso_8601'`,
-  `SET LOCAL extra_float_digits = 3`,
-  `SET LOCAL bytea_output = 'hex'`,
-  `SET LOCAL xmloption = 'content'`,
-  `SET LOCAL row_security = on`,
-  `SET LOCAL max_parallel_workers_per_gather = 0`,
-  `SET LOCAL jit = off`,
-];
+/** Values in the spelling of events, policies of tables, and a plan that uses one core and no compiler. */
+const settings: readonly string[] = [...textForms, 'row_security = on', 'max_parallel_workers_per_gather = 0', 'jit = off'];
 
 /** Text as the server sends it. */
 const asText = { getTypeParser: () => (text: string) => text };
@@ -65,12 +50,31 @@ export function queryExecutor(parts: ExecutorParts): QueryExecutor {
 class PostgresExecutor implements QueryExecutor {
   readonly #parts: ExecutorParts;
   readonly #types = new TypeRegistry();
+  readonly #turns: Turns;
 
   constructor(parts: ExecutorParts) {
     this.#parts = parts;
+    const { max, connectionTimeoutMillis } = parts.pool.options;
+    this.#turns = new Turns(max, connectionTimeoutMillis ?? patienceMs);
   }
 
-  async run(query: PreparedQuery, owner: string, signal: AbortSignal): Promise<QueryRows> {
+  async run(query: PreparedQuery, asker: QueryAsker, signal: AbortSignal): Promise<QueryRows> {
+    const done = await this.#turns.take(asker.keyId, signal);
+    try {
+      return await this.#runMending(query, asker.owner, signal);
+    } finally {
+      done();
+    }
+  }
+
+  async snapshot(signal: AbortSignal): Promise<string> {
+    signal.throwIfAborted();
+    const { rows } = await this.#parts.quickPool.query<{ snapshot: string }>('SELECT pg_catalog.pg_current_snapshot()::text AS snapshot');
+    signal.throwIfAborted();
+    return rows[0]!.snapshot;
+  }
+
+  async #runMending(query: PreparedQuery, owner: string, signal: AbortSignal): Promise<QueryRows> {
     const { name } = query.table;
     try {
       return await this.#run(query, owner, signal);
@@ -80,20 +84,8 @@ class PostgresExecutor implements QueryExecutor {
     // The role or a privilege is missing, say since the database comes from a dump: that can often be mended here.
     await this.#mend(name);
     return this.#run(query, owner, signal).catch((error: unknown) => {
-      if (!isNotSetUp(error)) throw this.#translated(error, name);
-      this.#parts.log.error(
-        { table: name, error: messageOf(error) },
-        `queries of ${name} fail: their role lacks a privilege, for a policy of the table perhaps`,
-      );
-      throw notSetUp(error);
+      throw isNotSetUp(error) ? this.#ownFault(error, name) : this.#translated(error, name);
     });
-  }
-
-  async snapshot(signal: AbortSignal): Promise<string> {
-    signal.throwIfAborted();
-    const { rows } = await this.#parts.quickPool.query<{ snapshot: string }>('SELECT pg_catalog.pg_current_snapshot()::text AS snapshot');
-    signal.throwIfAborted();
-    return rows[0]!.snapshot;
   }
 
   async #run(query: PreparedQuery, owner: string, signal: AbortSignal): Promise<QueryRows> {
@@ -128,8 +120,13 @@ class PostgresExecutor implements QueryExecutor {
   async #transaction(client: PgPoolClient, query: PreparedQuery, owner: string, signal: AbortSignal): Promise<QueryRows> {
     const { timeoutMs, costMax } = this.#parts;
     const begun = performance.now();
-    const answers = (await client.query(beginning(query.table, owner, timeoutMs))) as unknown as { rows: { snapshot: string }[] }[];
-    const { snapshot } = answers.at(-1)!.rows[0]!;
+    const begin = client.query(beginning(query.table, owner, timeoutMs)).catch((error: unknown) => {
+      // Only here is the role taken: what a query itself may get wrong has the same code as a role that is not there.
+      throw NotSetUp.of(error) ?? error;
+    });
+    const answers = (await begin) as unknown as { rows: { snapshot: string; version: string | null }[] }[];
+    const { snapshot, version } = answers.at(-2)!.rows[0]!;
+    if (version !== query.table.version) throw this.#changed(query.table.name);
     signal.throwIfAborted();
     const values = [...query.sql.values];
     const plan = await client.query<{ 'QUERY PLAN': string }>({ text: `EXPLAIN (FORMAT JSON) ${query.sql.text}`, values, types: asText });
@@ -147,50 +144,57 @@ class PostgresExecutor implements QueryExecutor {
 
   async #mend(table: string): Promise<void> {
     const { grant, log } = this.#parts;
-    let missing: string | undefined;
-    try {
-      missing = await grant(table);
-    } catch (error) {
-      throw this.#translated(error, table);
-    }
+    const missing = await grant(table).catch((error: unknown) => {
+      throw this.#ownFault(error, table);
+    });
     if (missing === undefined) return;
     log.error({ table, missing }, `queries of ${table} are off until a superuser of the database has run: ${missing}`);
     throw notSetUp(undefined);
   }
 
   #translated(error: unknown, table: string): unknown {
-    if (error instanceof QueryRefused) return error;
-    const code = error instanceof DatabaseError ? (error.code ?? '') : '';
+    if (error instanceof QueryRefused || error instanceof TableChanged) return error;
+    const code = codeOf(error);
     // Table, column or type is not there (any more).
-    if (/^(?:42P01|42703|42704)$/.test(code)) {
-      this.#parts.changed(table);
-      return new TableChanged(table, error);
-    }
+    if (/^(?:42P01|42703|42704)$/.test(code)) return this.#changed(table, error);
     const fault = faultOf(error, this.#parts.timeoutMs);
     if (fault?.code === 'unavailable') this.#parts.log.warn({ error: messageOf(error), code, table }, 'a query could not be run');
     return fault ?? error;
   }
+
+  #changed(table: string, cause?: unknown): TableChanged {
+    this.#parts.changed(table);
+    return new TableChanged(table, cause);
+  }
+
+  /** What the asker has no part in. */
+  #ownFault(error: unknown, table: string): QueryRefused {
+    const { refusal, advice } = ownFaultOf(error);
+    const said = { table, error: messageOf(error), code: codeOf(error) };
+    if (advice !== undefined) this.#parts.log.error(said, `queries of ${table} are off: ${advice}`);
+    else this.#parts.log.warn(said, 'a query could not be run');
+    return refusal;
+  }
 }
 
-function notSetUp(cause: unknown): QueryRefused {
-  return new QueryRefused('unavailable', 'the database is not set up for this query: what is missing is in the log of the gateway', {
-    retryAfterS: 60,
-    cause,
-  });
-}
-
-/** Everything in front of the query, in one message. The table is locked before the snapshot is taken: to an older one, a table that has been rewritten looks empty. */
+/**
+ * Everything in front of the query, in one message. The table is locked before the snapshot is taken, so that nobody changes it while it
+ * is read, and what the snapshot says of it is so: to an older one, a table that has been rewritten looks empty. The statement before the
+ * last says what was found.
+ */
 function beginning({ schema, table, partitioned }: QueryTable, owner: string, timeoutMs: number): string {
+  const relation = quoteTable(schema, table);
   return [
     'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY',
     `SET LOCAL statement_timeout = ${timeoutMs}`,
     `SET LOCAL lock_timeout = ${lockMs}`,
     `SET LOCAL idle_in_transaction_session_timeout = ${timeoutMs + graceMs}`,
-    ...settings,
+    ...settings.map((setting) => `SET LOCAL ${setting}`),
     // The role may read columns, and locking takes the privilege on the whole table: so before the role is taken.
-    `LOCK TABLE ${partitioned ? '' : 'ONLY '}${quoteTable(schema, table)} IN ACCESS SHARE MODE`,
+    `LOCK TABLE ${partitioned ? '' : 'ONLY '}${relation} IN ACCESS SHARE MODE`,
+    `SELECT set_config('headwater.user_id', ${escapeLiteral(owner)}, true), pg_current_snapshot()::text AS snapshot,
+            (SELECT ${versionSql} FROM pg_catalog.pg_class c WHERE c.oid = to_regclass(${escapeLiteral(relation)})) AS version`,
     'SET LOCAL ROLE headwater_query',
-    `SELECT set_config('headwater.user_id', ${escapeLiteral(owner)}, true), pg_current_snapshot()::text AS snapshot`,
   ].join('; ');
 }
 

@@ -86,6 +86,7 @@ export class Follower {
 
   constructor(parts: FollowerParts) {
     this.#parts = parts;
+    this.lost();
   }
 
   close(): void {
@@ -110,17 +111,17 @@ export class Follower {
     if (this.#unseen.size > pollAbove) this.#poll();
   }
 
-  /** The tail has lost its position: nothing is known until it has another one. */
+  /** The tail has lost its position: nothing is known until it has another one, so everything may have changed. */
   lost(): void {
     this.#following = false;
     this.#primed = false;
     this.#priming?.ending.abort();
     this.#priming = undefined;
     this.#unseen.reset(0);
-    this.#dependencies.reset(0);
+    this.#dependencies.reset(Infinity);
   }
 
-  /** The last event that can have changed what the answer depends on, at or before the tail's position; it may be later than that event. */
+  /** The last event that can have changed what the answer depends on; it may be later than that event. `Infinity` while nothing is known. */
   lastChange(dependency: Dependency): Seq {
     this.#follow();
     return this.#dependencies.last(dependency);

@@ -22,7 +22,7 @@ export interface QueryTable {
   readonly identity: readonly string[];
   /** Whether every change of it is in the log, and seen only by who may see all of it: ordinary, not insert-only, no row security. */
   readonly cacheable: boolean;
-  /** Changes when the table's definition does. */
+  /** Another one after each change of the table's definition, and never one of before. */
   readonly version: string;
 }
 
@@ -45,7 +45,8 @@ export interface PreparedQuery {
   readonly dependency: Dependency;
   /**
    * Asks for one row more than `limit`, to see whether there is one. All columns of the answer have types of PostgreSQL, to be encoded as
-   * the text of each in events is. Runs under the settings `stableText`: it relies on `search_path = pg_catalog` and `TimeZone = UTC`.
+   * the text of each in events is. To be run under the settings `textForms`, as events are read: names in it rely on the `search_path`,
+   * and texts that it compares, groups or puts into a keyset on the others.
    */
   readonly sql: {
     readonly text: string;
@@ -68,9 +69,20 @@ export interface QueryRows {
   readonly snapshot: string;
 }
 
-/** Runs checked queries. Rejects with `QueryRefused` for what the asker can mend. */
+/** For whom a query runs. */
+export interface QueryAsker {
+  /** Whose rows it sees, where a table has row security. */
+  readonly owner: string;
+  /** Of the API key: keys share the connections. */
+  readonly keyId: string;
+}
+
+/**
+ * Runs checked queries. Rejects with `QueryRefused` for what the asker can mend, and with `TableChanged` unless the rows are of the table
+ * that the query was checked for.
+ */
 export interface QueryExecutor {
-  run(query: PreparedQuery, owner: string, signal: AbortSignal): Promise<QueryRows>;
+  run(query: PreparedQuery, asker: QueryAsker, signal: AbortSignal): Promise<QueryRows>;
   /** `pg_current_snapshot()` now, as text. */
   snapshot(signal: AbortSignal): Promise<string>;
 }

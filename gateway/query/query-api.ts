@@ -15,6 +15,7 @@ import { queryMetrics } from './service-metrics.ts';
 import { QueryService } from './service.ts';
 import { TableDirectory } from './tables.ts';
 import { Tiers } from './tiers.ts';
+import { TableVersions } from './versions.ts';
 
 /** What queries stand on. */
 export interface QueryParts {
@@ -53,8 +54,10 @@ export function createQueryApi(
     changed: (table) => tables.forget(table),
     log,
   });
+  const versions = new TableVersions(quickPool);
   const service = new QueryService({
     executor,
+    isCurrent: (table) => versions.isCurrent(table),
     standing: () => readStanding(quickPool),
     eventLog,
     tail,

@@ -29,3 +29,11 @@ export class QueryRefused extends Error {
     this.retryAfterS = more.retryAfterS;
   }
 }
+
+/** A table is not as it was when the query was prepared: prepare it again. */
+export class TableChanged extends Error {
+  constructor(table: string, cause?: unknown) {
+    super(`the table ${table} has been changed`, cause === undefined ? undefined : { cause });
+    this.name = 'TableChanged';
+  }
+}

@@ -1,6 +1,5 @@
 import rateLimit from '@fastify/rate-limit';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { DatabaseError } from '../../pipeline/clients/postgres.ts';
 import type { ApiKey } from '../../pipeline/keys/key-store.ts';
 import { messageOf } from '../../pipeline/runtime/errors.ts';
 import type { Histogram } from '../../pipeline/runtime/metrics.ts';
@@ -11,12 +10,12 @@ import { suggestion } from '../../schemas/nearest.ts';
 import type { QueryFault } from '../../schemas/query/query.ts';
 import { queryFromUrl, urlMembers } from '../../schemas/query/url.ts';
 import { KeyConnections } from '../limits.ts';
-import { TableChanged } from './executor.ts';
+import { ownFaultOf } from './database-faults.ts';
 import type { PreparedQuery, QueryAnswer } from './model.ts';
 import { describeFaults, prepareQuery, type PrepareOptions } from './prepare.ts';
 import { PreparedQueries, type Asked, type Remembered } from './prepared-queries.ts';
 import type { RateStore } from './rate-store.ts';
-import { QueryRefused } from './refused.ts';
+import { QueryRefused, TableChanged } from './refused.ts';
 import type { QueryService } from './service.ts';
 import type { TableDirectory } from './tables.ts';
 import type { Tiers } from './tiers.ts';
@@ -127,24 +126,27 @@ function recalled({ prepared }: Shared, request: FastifyRequest): Remembered {
 }
 
 async function answered(
-  { tables, service, cursorSecret }: QueryRoutesParts,
+  { tables, service, cursorSecret, log }: QueryRoutesParts,
   principal: FastifyRequest['principal'],
   remembered: Remembered,
   signal: AbortSignal,
 ): Promise<QueryAnswer> {
   const { input, minSeq } = remembered.asked;
   const from = tableName(input);
-  const { owner } = principal;
+  const { owner, keyId } = principal;
   for (let attempt = 1; ; attempt++) {
-    const [view, secret] = await Promise.all([tables.view(from, principal), cursorSecret()]).catch(asRefusal);
+    const [view, secret] = await Promise.all([tables.view(from, principal), cursorSecret()]).catch((error: unknown) =>
+      asRefusal(error, log),
+    );
     const known = remembered.query;
     const isCurrent = known !== undefined && known.table.version === view.find(from)?.version;
     const query = isCurrent ? known : readyToRun(input, { tables: view, owner, cursorSecret: secret });
     if (!isCurrent) remembered.query = query;
     try {
-      return await service.answer(query, { owner, minSeq, signal });
+      return await service.answer(query, { owner, keyId, minSeq, signal });
     } catch (error) {
       if (!(error instanceof TableChanged)) throw error;
+      tables.forget(from);
       if (attempt === mostPreparations)
         throw new QueryRefused('unavailable', 'the table is being changed, try again', { retryAfterS: 1, cause: error });
     }
@@ -158,12 +160,12 @@ function readyToRun(input: unknown, options: PrepareOptions): PreparedQuery {
   return query;
 }
 
-/** The catalogue of PostgreSQL could not be asked. */
-function asRefusal(error: unknown): never {
+/** The catalogue of PostgreSQL, or Headwater's own tables, could not be asked. */
+function asRefusal(error: unknown, log: Logger): never {
   if (error instanceof QueryRefused) throw error;
-  if (error instanceof DatabaseError && /^(?:3F000|42P01|42883)$/.test(error.code ?? ''))
-    throw new QueryRefused('unavailable', 'the database has not been migrated to this version: run `headwater migrate`', { cause: error });
-  throw new QueryRefused('unavailable', 'the database cannot be asked now, try again', { retryAfterS: 1, cause: error });
+  const { refusal, advice } = ownFaultOf(error);
+  if (advice !== undefined) log.error({ error: messageOf(error) }, `queries are off: ${advice}`);
+  throw refusal;
 }
 
 function refusalOf(code: 'bad_query' | 'bad_cursor', faults: readonly QueryFault[]): QueryRefused {

@@ -1,13 +1,13 @@
-import type { EventLog, LogEvent, Seq } from '../../pipeline/log/event-log.ts';
+import type { Bounds, EventLog, LogEvent, Seq } from '../../pipeline/log/event-log.ts';
 import type { Logger } from '../../pipeline/runtime/logging.ts';
 import { cacheKey, type CachedAnswer, type QueryCache } from './cache.ts';
-import { HeadProbe, type Head } from './follower-head.ts';
 import { Follower, type Seen, type Standing, type TailPosition } from './follower.ts';
-import type { PreparedQuery, QueryAnswer, QueryExecutor, QueryRows } from './model.ts';
-import { QueryRefused } from './refused.ts';
+import type { PreparedQuery, QueryAnswer, QueryAsker, QueryExecutor, QueryRows, QueryTable } from './model.ts';
+import { QueryRefused, TableChanged } from './refused.ts';
 import { Flights } from './service-flights.ts';
 import { within } from './service-patience.ts';
 import type { QueryMetrics } from './service-metrics.ts';
+import { SharedQuestion } from './shared-question.ts';
 
 export interface QueryServiceParts {
   readonly executor: QueryExecutor;
@@ -15,6 +15,8 @@ export interface QueryServiceParts {
   readonly standing: (signal: AbortSignal) => Promise<Standing>;
   readonly eventLog: Pick<EventLog, 'bounds'>;
   readonly tail: TailPosition;
+  /** Is a table, at some moment after the call, as it is described? Undefined when that cannot be known. */
+  readonly isCurrent: (table: QueryTable) => Promise<boolean | undefined>;
   /** Without one every query asks the database. */
   readonly cache: QueryCache | undefined;
   readonly metrics: QueryMetrics;
@@ -26,13 +28,15 @@ export interface QueryServiceParts {
 }
 
 /** Who asks, and how new the answer has to be. */
-export interface Asker {
-  readonly owner: string;
+export interface Asker extends QueryAsker {
   /** Every event up to this sequence has to be in the answer. */
   readonly minSeq?: Seq | undefined;
   /** Fires when nobody waits for the answer any more. */
   readonly signal: AbortSignal;
 }
+
+/** Where the log ends, and which history it is. */
+type Head = Pick<Bounds, 'last' | 'epoch'>;
 
 /** A reading of the database, and what it is known to hold. */
 interface Outcome {
@@ -46,7 +50,7 @@ interface Request extends Asker {
   readonly key: string;
   /** When it came, in the order of arrivals and flights: what began later is as new as it could be. */
   arrived: number;
-  /** Where the log ended after it had come, if that is known and this node has read up to there. */
+  /** Where the log ended after it had come, if that is known, this node has read up to there, and the table is as described. */
   head: Head | undefined;
 }
 
@@ -57,13 +61,14 @@ const prepareWithinMs = 250;
  * Answers checked queries, from the cache where that is provably the same.
  *
  * A kept answer is given only if this node has read the log up to where it ended after the request came, and has found no event behind
- * the answer's own `asOf` that could change what it depends on. What the cache says of itself, or whether it can be asked, does not
- * matter to that. The result of a reading that began before the request came is judged in the same way.
+ * the answer's own `asOf` that could change what it depends on; and if the database has said, after the request came, that the table's
+ * definition is that of the answer. What the cache says of itself, or whether it can be asked, does not matter to that. The result of a
+ * reading that began before the request came is judged in the same way.
  */
 export class QueryService {
   readonly #parts: QueryServiceParts;
   readonly #follower: Follower;
-  readonly #probe: HeadProbe;
+  readonly #probe: SharedQuestion<Head>;
   readonly #flights = new Flights<Outcome>();
   readonly #keys = new WeakMap<PreparedQuery, string>();
   /** The last question of where the log ends. */
@@ -74,7 +79,7 @@ export class QueryService {
     const { executor, tail, standing, log } = parts;
     this.#parts = parts;
     this.#follower = new Follower({ tail, standing, log, snapshot: (signal) => executor.snapshot(signal) });
-    this.#probe = new HeadProbe(parts.eventLog);
+    this.#probe = new SharedQuestion(() => parts.eventLog.bounds());
   }
 
   /** The log's next events, right after the tail's position has moved behind them. */
@@ -92,7 +97,7 @@ export class QueryService {
   }
 
   /**
-   * @throws QueryRefused `not_visible` when the sequence asked for is not visible in time, and whatever the executor throws; the
+   * @throws QueryRefused `not_visible` when the sequence asked for is not visible in time; TableChanged; whatever the executor throws; the
    * signal's reason when that fires first
    */
   async answer(query: PreparedQuery, asker: Asker): Promise<QueryAnswer> {
@@ -133,13 +138,15 @@ export class QueryService {
   }
 
   async #answer(request: Request): Promise<QueryAnswer> {
-    const { query, key, minSeq, signal, owner } = request;
-    const { cache, tail } = this.#parts;
-    if (!query.table.cacheable) return this.#miss(query, await this.#read(query, owner, signal), 'never_kept');
+    const { query, key, minSeq, signal } = request;
+    const { cache, tail, isCurrent } = this.#parts;
+    if (!query.table.cacheable) return this.#miss(query, await this.#read(query, request, signal), 'never_kept');
     // From now on the changes of these rows are taken note of.
     this.#follower.lastChange(query.dependency);
     const near = cache?.near(key);
-    const [head, far] = await Promise.all([this.#headRead(), near ? undefined : cache?.get(key)]);
+    const [read, far, current] = await Promise.all([this.#headRead(), near ? undefined : cache?.get(key), isCurrent(query.table)]);
+    if (current === false) throw new TableChanged(query.table.name);
+    const head = current ? read : undefined;
     request.head = head;
     let kept = near ?? far;
     if (near && head && !this.#holds(request, near)) kept = await cache!.get(key);
@@ -155,7 +162,7 @@ export class QueryService {
 
   /** The result of a reading that several share: one that began earlier if it can be shown to be as good, else one that begins now. */
   async #shared(request: Request): Promise<Outcome | { readonly hit: QueryAnswer }> {
-    const { query, key, owner, signal } = request;
+    const { query, key, signal } = request;
     const early = this.#flights.get(key);
     if (early && early.began < request.arrived && request.head) {
       const { rows, seen } = await early.join(signal);
@@ -163,26 +170,25 @@ export class QueryService {
     }
     const late = this.#flights.get(key);
     const flight =
-      late && late.began > request.arrived
-        ? late
-        : this.#flights.start(key, ++this.#clock, (ending) => this.#readAndKeep(query, key, owner, ending));
+      late && late.began > request.arrived ? late : this.#flights.start(key, ++this.#clock, (ending) => this.#readAndKeep(request, ending));
     return flight.join(signal);
   }
 
-  async #readAndKeep(query: PreparedQuery, key: string, owner: string, signal: AbortSignal): Promise<Outcome> {
-    const outcome = await this.#read(query, owner, signal);
+  async #readAndKeep({ query, key, owner, keyId }: Request, signal: AbortSignal): Promise<Outcome> {
+    const readAt = Date.now();
+    const outcome = await this.#read(query, { owner, keyId }, signal);
     const { rows, seen } = outcome;
-    if (seen && this.#unchanged(query, seen)) this.#parts.cache?.put(key, { ...seen, items: rows.items, more: rows.more });
+    if (seen && this.#unchanged(query, seen)) this.#parts.cache?.put(key, { ...seen, items: rows.items, more: rows.more, readAt });
     return outcome;
   }
 
-  async #read(query: PreparedQuery, owner: string, signal: AbortSignal): Promise<Outcome> {
+  async #read(query: PreparedQuery, asker: QueryAsker, signal: AbortSignal): Promise<Outcome> {
     await this.#follower.prepared(prepareWithinMs);
     const reading = this.#follower.begin();
     let snapshot: string | undefined;
     let rows: QueryRows;
     try {
-      rows = await this.#parts.executor.run(query, owner, signal);
+      rows = await this.#parts.executor.run(query, asker, signal);
       snapshot = rows.snapshot;
     } catch (error) {
       this.#follower.end(reading, undefined);

@@ -2,11 +2,11 @@ import { publicationList } from '../../pipeline/capture/publications.ts';
 import type { PgPool, PgPoolClient } from '../../pipeline/clients/postgres.ts';
 import { mayRead, type Principal } from '../../pipeline/runtime/http.ts';
 import type { Logger } from '../../pipeline/runtime/logging.ts';
-import { typeNameSql } from '../../pipeline/source/types.ts';
 import { entryFor, isCaptured, ownSchema, type Catalog } from '../../schemas/catalog.ts';
 import type { QueryTable } from './model.ts';
 import type { QueryTables } from './prepare.ts';
 import { QueryRefused } from './refused.ts';
+import { queryGiven, queryNames, queryTable, type ColumnRow, type TableRow } from './table-rows.ts';
 
 export interface TableDirectoryParts {
   /** For the catalogues of PostgreSQL: queries of users run on another. */
@@ -19,101 +19,13 @@ export interface TableDirectoryParts {
   readonly now?: () => number;
 }
 
-/** How long a description holds (ms): a table that is altered looks as it was for so long. */
+/** How long a description is tried with (ms). Nothing is answered by one that is no longer true; only refusals may be so old. */
 const descriptionMs = 1_000;
 const namesMs = 10_000;
+const grantMs = 60_000;
 const mostDescriptions = 10_000;
-const mostNames = 1_000;
 /** Two names of 63 bytes and a dot. */
 const longestName = 127;
-
-interface ColumnRow {
-  readonly name: string;
-  readonly type: string;
-  /** In the replica identity. */
-  readonly identity: boolean;
-  readonly required: boolean;
-  /** Its collation takes different texts for equal. */
-  readonly loose: boolean;
-  /** Whether the role of queries may read it; null when that role is not there. */
-  readonly granted: boolean | null;
-  /** Whether it was given that by name. */
-  readonly explicit: boolean;
-}
-
-interface TableRow {
-  readonly oid: string;
-  readonly schema: string;
-  readonly table: string;
-  readonly plain: boolean;
-  readonly partition: boolean;
-  readonly guarded: boolean;
-  readonly unlogged: boolean;
-  /** Has a usable replica identity. */
-  readonly identified: boolean;
-  /** In the publication of all changes; in the one of inserts alone. Null before capture has ever started on this database. */
-  readonly published: boolean | null;
-  readonly appended: boolean | null;
-  readonly usage: boolean | null;
-  /** Whether the role was given the table whole. */
-  readonly whole: boolean;
-  readonly columns: readonly ColumnRow[] | null;
-  readonly key: readonly string[];
-  readonly version: string;
-}
-
-const reader = `pg_catalog.to_regrole('headwater_query')::pg_catalog.oid`;
-const publishedIn = (n: number): string => `
-  (SELECT pg_catalog.bool_or(EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid))
-     FROM pg_catalog.pg_publication p WHERE p.pubname = $${n})`;
-const given = (acl: string): string => `
-  EXISTS (SELECT FROM pg_catalog.aclexplode(${acl}) g WHERE g.grantee = ${reader})`;
-
-/**
- * A generated column is in no event. The key as capture takes it: immediate, in its order. The version changes with whatever changes
- * what a query means, may see or depends on, since answers and prepared queries are kept by it; `relfilenode` changes when the table is
- * rewritten, which no event tells.
- */
-const queryTable = `
-  SELECT c.oid::text AS oid, n.nspname::text AS schema, c.relname::text AS table, c.relkind = 'r' AS plain, c.relispartition AS partition,
-         c.relrowsecurity AS guarded, c.relpersistence <> 'p' AS unlogged,
-         c.relreplident = 'f' OR c.relreplident = 'd' AND pk.indrelid IS NOT NULL
-           OR c.relreplident = 'i' AND EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid) AS identified,
-         ${publishedIn(2)} AS published, ${publishedIn(3)} AS appended,
-         pg_catalog.has_schema_privilege(${reader}, n.oid, 'USAGE') AS usage, ${given('c.relacl')} AS whole,
-         (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', a.attname, 'type', ${typeNameSql('a.atttypid', 'a.atttypmod')},
-                   'required', a.attnotnull OR COALESCE(a.attnum = ANY (pk.indkey), false), 'loose', NOT COALESCE(l.collisdeterministic, true),
-                   'identity', CASE c.relreplident
-                       WHEN 'f' THEN true
-                       WHEN 'd' THEN COALESCE(a.attnum = ANY (pk.indkey), false)
-                       WHEN 'i' THEN EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid AND a.attnum = ANY (i.indkey))
-                       ELSE false END,
-                   'granted', pg_catalog.has_column_privilege(${reader}, c.oid, a.attnum, 'SELECT'), 'explicit', ${given('a.attacl')}) ORDER BY a.attnum)
-            FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
-           WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') AS columns,
-         array(SELECT a.attname::text FROM pg_catalog.unnest(pk.indkey) WITH ORDINALITY k(attnum, n)
-                 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum WHERE k.n <= pk.indnkeyatts ORDER BY k.n) AS key,
-         pg_catalog.md5(pg_catalog.concat_ws(' ', c.oid, c.relfilenode, c.relkind, c.relpersistence, c.relreplident, c.relrowsecurity, c.relispartition, COALESCE(pk.indexrelid::text, '-'),
-           COALESCE((SELECT i.indexrelid::text FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid), '-'),
-           ${publishedIn(2)}, ${publishedIn(3)},
-           (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attgenerated, a.attnotnull,
-               (SELECT pg_catalog.string_agg(pg_catalog.quote_literal(e.enumlabel), ' ' ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e WHERE e.enumtypid = a.atttypid)), ',' ORDER BY a.attnum)
-              FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped))) AS version
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    LEFT JOIN pg_catalog.pg_index pk ON pk.indrelid = c.oid AND pk.indisprimary AND pk.indimmediate
-   WHERE n.nspname || '.' || c.relname = $1 AND c.relkind IN ('r', 'p')`;
-
-/** For suggestions, and no more than anybody would read. */
-const queryNames = `
-  SELECT n.nspname::text AS schema, c.relname::text AS table FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-   WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
-   ORDER BY n.nspname <> 'public', 1, 2 LIMIT ${mostNames}`;
-
-/** What the role was ever given. */
-const queryGiven = `
-  SELECT c.oid::text AS oid, n.nspname::text AS schema, c.relname::text AS table
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-   WHERE ${given('c.relacl')} OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND ${given('a.attacl')})`;
 
 interface Held<T> {
   readonly at: number;
@@ -128,6 +40,8 @@ export class TableDirectory {
   readonly #parts: TableDirectoryParts;
   readonly #now: () => number;
   readonly #tables = new Map<string, Held<Described>>();
+  /** When the role was last given what it needs to read a table. */
+  readonly #granted = new Map<string, number>();
   #names: Held<readonly Name[]> | undefined;
   #swept: Promise<void> | undefined;
 
@@ -169,6 +83,7 @@ export class TableDirectory {
     const missing = await this.#ask<{ missing: string | null }>('SELECT headwater.ensure_query_role() AS missing');
     if (typeof missing[0]?.missing === 'string') return missing[0].missing;
     this.forget(name);
+    this.#granted.delete(name);
     return (await this.#describe(name)).missing;
   }
 
@@ -193,39 +108,40 @@ export class TableDirectory {
     if (!row || (row.schema === ownSchema && !isReadable(catalog, row.schema, row.table))) return {};
     const fault = whyNot(row, catalog);
     if (fault !== undefined) return { fault };
-    const { exclude, channel } = entryFor(catalog, row.schema, row.table);
+    const { exclude } = entryFor(catalog, row.schema, row.table);
     const columns = (row.columns ?? []).filter((column) => !exclude.includes(column.name));
-    const missing = await this.#grant(row, columns);
+    // Where it does not help, it is not done again and again: each time the table has another version.
+    if (isGranted(row, columns) || this.#now() - (this.#granted.get(name) ?? -Infinity) < grantMs)
+      return { table: this.#described(name, row, columns) };
+    this.#granted.set(name, this.#now());
+    const missing = await this.#grant(row.oid, columns);
+    return { ...(await this.#load(name)), missing };
+  }
+
+  #described(name: string, row: TableRow, columns: readonly ColumnRow[]): QueryTable {
+    const { exclude, channel } = entryFor(this.#parts.catalog, row.schema, row.table);
     const insertOnly = row.appended === true && row.published !== true;
     return {
-      missing,
-      table: {
-        name,
-        schema: row.schema,
-        table: row.table,
-        channel: channel!,
-        columns: new Map(columns.map((column) => [column.name, column.type])),
-        key: row.key.every((column) => !exclude.includes(column)) ? row.key : [],
-        partitioned: !row.plain,
-        notNull: named(columns.filter((column) => column.required)),
-        looseText: named(columns.filter((column) => column.loose)),
-        identity: row.plain && !insertOnly ? columns.filter((column) => column.identity).map((column) => column.name) : [],
-        cacheable: row.plain && !row.guarded && row.published === true && row.identified,
-        version: row.version,
-      },
+      name,
+      schema: row.schema,
+      table: row.table,
+      channel: channel!,
+      columns: new Map(columns.map((column) => [column.name, column.type])),
+      key: row.key.every((column) => !exclude.includes(column)) ? row.key : [],
+      partitioned: !row.plain,
+      notNull: named(columns.filter((column) => column.required)),
+      looseText: named(columns.filter((column) => column.loose)),
+      identity: row.plain && !insertOnly ? columns.filter((column) => column.identity).map((column) => column.name) : [],
+      cacheable: row.plain && !row.guarded && row.published === true && row.identified,
+      version: row.version,
     };
   }
 
   /** Lets the role read exactly these columns. */
-  async #grant(row: TableRow, columns: readonly ColumnRow[]): Promise<string | undefined> {
-    const readable = new Set(columns);
-    const enough = row.usage !== false && columns.every((column) => column.granted !== false);
-    const tooMuch = row.whole || (row.columns ?? []).some((column) => column.explicit && !readable.has(column));
-    if (row.usage === null || (enough && !tooMuch)) return undefined;
-    const names = columns.map((column) => column.name);
+  async #grant(oid: string, columns: readonly ColumnRow[]): Promise<string | undefined> {
     const [answer] = await this.#ask<{ missing: string | null }>('SELECT headwater.let_queries_read($1::oid::regclass, $2) AS missing', [
-      row.oid,
-      names,
+      oid,
+      columns.map((column) => column.name),
     ]);
     return answer?.missing ?? undefined;
   }
@@ -294,6 +210,14 @@ interface Described {
   readonly fault?: string;
   /** Statements that someone with more privileges has to run before it can be read. */
   readonly missing?: string | undefined;
+}
+
+/** May the role read these columns and no others? True as well when there is no such role. */
+function isGranted(row: TableRow, columns: readonly ColumnRow[]): boolean {
+  if (row.usage === null) return true;
+  const readable = new Set(columns);
+  const tooMuch = row.whole || (row.columns ?? []).some((column) => column.explicit && !readable.has(column));
+  return row.usage && !tooMuch && columns.every((column) => column.granted !== false);
 }
 
 function named(columns: readonly ColumnRow[]): ReadonlySet<string> {

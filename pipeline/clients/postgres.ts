@@ -19,22 +19,27 @@ export function quoteTable(schema: string, table: string): string {
 }
 
 /**
- * Settings under which every value has one text form, whoever reads it and wherever: the stream, a snapshot, a backfill.
+ * Settings under which every value has one text form, whoever reads it and wherever: the stream, a snapshot, a backfill, a query.
  * `search_path` matters too, since names of types, tables and functions are printed relative to it.
  */
+export const textForms: readonly string[] = [
+  `search_path = pg_catalog`,
+  `TimeZone = 'UTC'`,
+  `DateStyle = 'ISO, MDY'`,
+  `IntervalStyle = 'iso_8601'`,
+  `extra_float_digits = 3`,
+  `bytea_output = 'hex'`,
+  `xmloption = 'content'`,
+];
+
+/** Statements for a session that reads whole tables: `textForms`, all rows or an error, and no time limit. */
 export const stableText: readonly string[] = [
-  `SET TimeZone = 'UTC'`,
-  `SET DateStyle = 'ISO, MDY'`,
-  `SET IntervalStyle = 'iso_8601'`,
-  `SET extra_float_digits = 3`,
-  `SET bytea_output = 'hex'`,
-  `SET xmloption = 'content'`,
+  ...textForms.map((setting) => `SET ${setting}`),
   // Rows that a policy hides would be missing without a word: Postgres then refuses instead.
   `SET row_security = off`,
   // What reads a whole table takes as long as it takes.
   `SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings
     WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')`,
-  `SET search_path = pg_catalog`,
 ];
 
 /** A connected client whose background errors (a server that went away) are logged, not thrown. */

@@ -19,6 +19,27 @@ export async function linked<T>(signal: AbortSignal, controller: AbortController
   }
 }
 
+/** Work that goes on until it is stopped: what `Role` asks for. */
+export interface Work {
+  /** Settles when it has ended: rejected with the reason when that was a fault. Until somebody awaits it, a fault does not count as unhandled. */
+  readonly done: Promise<void>;
+  /** Stops it and waits for its end, whatever that is. Safe to call twice. */
+  stop(): Promise<void>;
+}
+
+/** Begins work that ends when `stopping` aborts: with the given signal, or by `stop`. */
+export function startWork(signal: AbortSignal, stopping: AbortController, run: () => Promise<void>): Work {
+  const done = linked(signal, stopping, run);
+  const settled = done.catch(() => undefined);
+  return {
+    done,
+    stop: () => {
+      stopping.abort();
+      return settled;
+    },
+  };
+}
+
 /** Runs something with a signal that fires with the given one, or after `ms`. */
 export function withDeadline<T>(ms: number, signal: AbortSignal, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();

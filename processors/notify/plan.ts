@@ -201,15 +201,22 @@ function asText(value: unknown): string {
 
 type JobHead = Omit<PlannedJob, 'notice' | 'state' | 'reason' | 'digest_id'>;
 
-function jobOf(row: OutboxRow, target: PlannedTarget): JobHead {
+/** What a job has of its alert, whomever it is for. */
+function alertOf(row: OutboxRow): Pick<PlannedJob, 'transition' | 'alert_id' | 'rule_id' | 'user_id' | 'entity_key' | 'at'> {
   return {
-    job_id: `${row.alert_id}_${row.transition}_${target.channel}_${target.key}`,
     transition: row.transition,
     alert_id: row.alert_id,
     rule_id: row.rule_id,
     user_id: row.user_id,
     entity_key: entityKey(row.alert.entity),
     at: timeOf(row),
+  };
+}
+
+function jobOf(row: OutboxRow, target: PlannedTarget): JobHead {
+  return {
+    job_id: `${row.alert_id}_${row.transition}_${target.channel}_${target.key}`,
+    ...alertOf(row),
     channel: target.channel,
     target_key: target.key,
     target: target.address,
@@ -222,12 +229,7 @@ function unsent(row: OutboxRow, rule: KnownRule | undefined): PlannedJob {
   const push = rule?.channels.some(({ type }) => type === 'push') === true;
   return {
     job_id: `${row.alert_id}_${row.transition}_none`,
-    transition: row.transition,
-    alert_id: row.alert_id,
-    rule_id: row.rule_id,
-    user_id: row.user_id,
-    entity_key: entityKey(row.alert.entity),
-    at: timeOf(row),
+    ...alertOf(row),
     channel: 'none',
     target_key: '',
     target: {},

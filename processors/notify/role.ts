@@ -3,7 +3,7 @@ import type { PgPool } from '../../pipeline/clients/postgres.ts';
 import { pause, untilItWorks } from '../../pipeline/runtime/backoff.ts';
 import { messageOf } from '../../pipeline/runtime/errors.ts';
 import type { Role, RoleContext } from '../../pipeline/runtime/lifecycle.ts';
-import { aborted, linked } from '../../pipeline/runtime/tasks.ts';
+import { aborted, startWork, type Work } from '../../pipeline/runtime/tasks.ts';
 import type { RuleCondition } from '../../schemas/condition/condition.ts';
 import { attemptOf, type Channels } from './delivery.ts';
 import { Dispatcher } from './dispatcher.ts';
@@ -42,7 +42,7 @@ const keepMs = 3_000;
  */
 export class Notify implements Role {
   readonly name = 'notify';
-  readonly done: Promise<void>;
+  readonly #work: Work;
   readonly #context: RoleContext;
   readonly #parts: NotifyParts;
   readonly #planner: PlannerParts;
@@ -74,13 +74,15 @@ export class Notify implements Role {
     this.#queues = new Queues({ redisUrl, prefix, concurrency: options.concurrency, log, work });
     // Each attempt under way listens: there is no leak to warn of.
     setMaxListeners(0, this.#ending.signal);
-    this.done = linked(context.signal, this.#stopping, () => this.#run());
-    this.done.catch(() => undefined);
+    this.#work = startWork(context.signal, this.#stopping, () => this.#run());
   }
 
-  async stop(): Promise<void> {
-    this.#stopping.abort();
-    await this.done.catch(() => undefined);
+  get done(): Promise<void> {
+    return this.#work.done;
+  }
+
+  stop(): Promise<void> {
+    return this.#work.stop();
   }
 
   async #run(): Promise<void> {

@@ -1,25 +1,9 @@
-import { compareDecimal, isDecimal } from '../decimal.ts';
 import { durationForm, parseDuration } from '../duration.ts';
 import { suggestion } from '../nearest.ts';
-import { allows, columnType, type ColumnType, type ColumnTypes, type LeafOp } from './column-type.ts';
-import type { CompareOp, Condition, RuleCondition, Scalar } from './condition.ts';
-import { endsInEscape } from './like.ts';
-
-/** The largest condition: levels of nesting, nodes, and items of all lists together. */
-export const conditionLimits = { depth: 16, nodes: 256, items: 1_000 } as const;
-
-/** What is wrong with a part of a document, which `field` names: `when.and[1].value`. The message is a sentence without that name. */
-export interface Fault {
-  readonly field: string;
-  readonly message: string;
-}
-
-/** A fault with the steps that lead to its place. */
-export interface PlacedFault extends Fault {
-  readonly path: Path;
-}
-
-type Path = readonly (string | number)[];
+import { none, percent, ValueChecker } from './check-value.ts';
+import { allows, columnType, type ColumnTypes, type LeafOp } from './column-type.ts';
+import { conditionLimits, type CompareOp, type Condition, type RuleCondition } from './condition.ts';
+import { fieldName, isObject, show, type Members, type Path, type PlacedFault } from './faults.ts';
 
 /** Either the document, in its normal form, or all that is wrong with what was given. */
 export type Checked<T> =
@@ -71,8 +55,6 @@ interface Place {
   readonly negated: boolean;
 }
 
-type Members = Readonly<Record<string, unknown>>;
-
 const comparisons: readonly CompareOp[] = ['eq', 'ne', 'gt', 'gte', 'lt', 'lte', 'in', 'nin', 'between', 'like', 'ilike', 'is_null'];
 const edgeOps: readonly string[] = ['crosses_above', 'crosses_below', 'changed'];
 const changeOps: readonly string[] = ['gt', 'gte', 'lt', 'lte', 'eq', 'ne', 'between'];
@@ -81,8 +63,8 @@ const branches = ['and', 'or', 'not', 'absent_for'] as const;
 class Checker {
   readonly faults: PlacedFault[] = [];
   readonly #context: Context;
+  readonly #values = new ValueChecker((path, message) => this.#fault(path, message));
   #nodes = 0;
-  #items = 0;
 
   constructor(context: Context) {
     this.#context = context;
@@ -157,7 +139,7 @@ class Checker {
       return this.#fault([...path, 'change'], `asks for percent, which only numbers change by: ${field} is ${type.name}`);
     if (field !== undefined && !withChange && !allows(type, op))
       return this.#fault([...path, 'op'], `is ${op}, which ${field} does not have: it is ${type.name}`);
-    const value = this.#value(input, op, withChange ? percent : type, path, field);
+    const value = this.#values.check(input, op, withChange ? percent : type, path, field);
     if (field === undefined || value === undefined || (withChange && change === undefined)) return undefined;
     const leaf = { field, ...(change !== undefined && { change }), op, ...(value !== none && { value }) };
     return leaf as RuleCondition;
@@ -187,85 +169,6 @@ class Checker {
     else if (negated) this.#fault(path, `is ${op}, which holds only for a moment: it cannot stand under not`);
   }
 
-  /** The value, `none` where the operator has none, or undefined after a fault. */
-  #value(
-    input: Members,
-    op: LeafOp,
-    type: ColumnType,
-    path: Path,
-    field: string | undefined,
-  ): Scalar | readonly Scalar[] | typeof none | undefined {
-    const { value } = input;
-    const at = [...path, 'value'];
-    switch (op) {
-      case 'changed':
-        return value === undefined ? none : this.#fault(at, 'has no meaning beside changed');
-      case 'is_null':
-        if (value === undefined || value === true) return none;
-        return value === false ? false : this.#fault(at, `is ${show(value)}, and must be true or false, or be left out`);
-      case 'in':
-      case 'nin':
-        return this.#list(value, type, at, field);
-      case 'between':
-        return this.#range(value, type, at, field);
-      case 'like':
-      case 'ilike':
-        return this.#pattern(value, at);
-      default:
-        return this.#scalar(value, type, at, field);
-    }
-  }
-
-  #list(input: unknown, type: ColumnType, path: Path, field: string | undefined): readonly Scalar[] | undefined {
-    if (!Array.isArray(input)) return this.#fault(path, `is ${show(input)}, and must be a list of values`);
-    if (input.length === 0) return this.#fault(path, 'is empty: it needs at least one value');
-    const before = this.#items;
-    this.#items += input.length;
-    if (this.#items > conditionLimits.items) {
-      if (before > conditionLimits.items) return undefined;
-      return this.#fault(path, `brings the condition to more than the ${conditionLimits.items} list items that are allowed`);
-    }
-    const items = (input as readonly unknown[]).map((item, i) => this.#scalar(item, type, [...path, i], field));
-    return items.includes(undefined) ? undefined : (items as readonly Scalar[]);
-  }
-
-  #range(input: unknown, type: ColumnType, path: Path, field: string | undefined): readonly Scalar[] | undefined {
-    if (!Array.isArray(input) || input.length !== 2) return this.#fault(path, `is ${show(input)}, and must be a list of two values`);
-    const [low, high] = (input as readonly unknown[]).map((item, i) => this.#scalar(item, type, [...path, i], field));
-    if (low === undefined || high === undefined) return undefined;
-    const [first, second] = [type.read(low), type.read(high)];
-    // Two texts of a column whose type is not known may be numbers or times, in another order than theirs.
-    const unordered = first === undefined || second === undefined || (type.name === '' && type !== percent && typeof first === 'string');
-    const order = unordered ? undefined : type.order(first, second);
-    if (order !== undefined && order > 0) return this.#fault(path, `is from ${show(low)} to ${show(high)}, and nothing is between those`);
-    return [low, high];
-  }
-
-  #pattern(input: unknown, path: Path): string | undefined {
-    if (typeof input !== 'string')
-      return this.#fault(path, `is ${show(input)}, and must be a pattern: text in which % is any text and _ any character`);
-    const fault = columnType('text').refuse(input);
-    if (fault !== undefined) return this.#fault(path, `is ${fault}`);
-    if (input.length > longestPattern) return this.#fault(path, `is longer than the ${longestPattern} characters that a pattern may have`);
-    if (endsInEscape(input)) return this.#fault(path, 'ends in a backslash that escapes nothing: write two for one');
-    return input;
-  }
-
-  #scalar(input: unknown, type: ColumnType, path: Path, field: string | undefined): Scalar | undefined {
-    if (input === undefined) return this.#fault(path, 'is missing');
-    if (input === null) return this.#fault(path, 'is null, which nothing equals: ask with is_null');
-    if (typeof input !== 'string' && typeof input !== 'number' && typeof input !== 'boolean') {
-      return this.#fault(path, `is ${show(input)}, and must be text, a number, true or false`);
-    }
-    if (typeof input === 'number' && (!Number.isFinite(input) || (Number.isInteger(input) && !Number.isSafeInteger(input)))) {
-      return this.#fault(path, `is a number that JSON readers round: give it as text, "${input}" with all its digits`);
-    }
-    const fault = type.refuse(input);
-    if (fault !== undefined)
-      return this.#fault(path, `is ${fault}${type.name === '' || field === undefined ? '' : ` (${field} is ${type.name})`}`);
-    return Object.is(input, -0) ? 0 : input;
-  }
-
   #onlyMembers(input: Members, known: readonly string[], path: Path): void {
     for (const name of Object.keys(input)) {
       if (known.includes(name)) continue;
@@ -278,53 +181,4 @@ class Checker {
   #fault(path: Path, message: string): undefined {
     this.faults.push({ field: fieldName(this.#context.name, path), message, path });
   }
-}
-
-/** An operator has no value, and that is right. */
-const none = Symbol('no value');
-
-/** Percent: a number that has an end, and not so many digits that each comparison with it would take its time. */
-const percent: ColumnType = {
-  ...columnType('numeric'),
-  name: '',
-  refuse(value) {
-    const fault = columnType('numeric').refuse(value) ?? (isDecimal(String(value)) ? undefined : `${value}, and must be a number`);
-    if (fault !== undefined) return fault;
-    const size = Math.abs(Number(value));
-    const zero = compareDecimal(String(value), '0') === 0;
-    return zero || (size >= 1e-100 && size <= 1e100) ? undefined : `${value}, and must be 0 or from 1e-100 to 1e100`;
-  },
-};
-
-/** The longest pattern of `like` and `ilike`. */
-const longestPattern = 1_000;
-
-/** `when.and[1].value`. */
-export function fieldName(name: string, path: Path): string {
-  return path.reduce<string>(
-    (text, step) => (typeof step === 'number' ? `${text}[${step}]` : text === '' ? step : `${text}.${step}`),
-    name,
-  );
-}
-
-/** A value as a message shows it: short. */
-export function show(value: unknown): string {
-  if (value === undefined) return 'missing';
-  const text = JSON.stringify(outermost(value, shownLength)) ?? typeof value;
-  return text.length > shownLength ? `${text.slice(0, shownLength)}…` : text;
-}
-
-const shownLength = 80;
-
-/** What a message shows of a value: all that lies deeper or behind would be cut off, and very deep values overflow the stack. */
-function outermost(value: unknown, depth: number): unknown {
-  if (typeof value !== 'object' || value === null) return value;
-  if (depth === 0) return [];
-  if (Array.isArray(value)) return value.slice(0, shownLength).map((item) => outermost(item, depth - 1));
-  const entries = Object.entries(value).slice(0, shownLength);
-  return Object.fromEntries(entries.map(([name, item]) => [name, outermost(item, depth - 1)]));
-}
-
-export function isObject(value: unknown): value is Members {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -51,3 +51,6 @@ export type RuleCondition =
   | Changed
   | PercentChange
   | Absence;
+
+/** The largest condition: levels of nesting, nodes, and items of all lists together. */
+export const conditionLimits = { depth: 16, nodes: 256, items: 1_000 } as const;

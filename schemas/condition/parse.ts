@@ -1,4 +1,5 @@
-import { checkCondition, checkRuleCondition, type CheckOptions, type PlacedFault } from './check.ts';
+import { checkCondition, checkRuleCondition, type CheckOptions } from './check.ts';
+import type { PlacedFault } from './faults.ts';
 import type { Condition, RuleCondition } from './condition.ts';
 import { lineAndColumn, TextFault } from './lexer.ts';
 import { Parser } from './parser.ts';

@@ -1,5 +1,5 @@
 import { compareDecimal } from '../decimal.ts';
-import { conditionLimits } from './check.ts';
+import { conditionLimits } from './condition.ts';
 import type { Scalar } from './condition.ts';
 import { lineAndColumn, TextFault, tokensOf, type Token } from './lexer.ts';
 

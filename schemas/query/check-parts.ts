@@ -1,4 +1,4 @@
-import { show, isObject } from '../condition/check.ts';
+import { isObject, show } from '../condition/faults.ts';
 import { parseDuration } from '../duration.ts';
 import { suggestion } from '../nearest.ts';
 import { groupType, isBucketable, isSortable, refuseArgument, resultType, type DescribedTable } from './column-traits.ts';

@@ -1,4 +1,6 @@
-import { checkCondition, conditionLimits, isObject, show } from '../condition/check.ts';
+import { checkCondition } from '../condition/check.ts';
+import { conditionLimits } from '../condition/condition.ts';
+import { isObject, show } from '../condition/faults.ts';
 import { columnType, type ColumnTypes } from '../condition/column-type.ts';
 import type { Comparison, Condition } from '../condition/condition.ts';
 import { parseCondition } from '../condition/parse.ts';

@@ -116,7 +116,7 @@ describe('queries: every answer while rows change', function () {
     // Nothing is under way now: afterwards it would have to end first.
     const query = prepared('things', 'SELECT 1::text AS item', { cacheable: false });
     const claims = async ({ service }: QueryNode): Promise<boolean> =>
-      (await service.answer(query, { owner: 'ann', signal: new AbortController().signal })).asOf !== undefined;
+      (await service.answer(query, { owner: 'ann', keyId: 'ann', signal: new AbortController().signal })).asOf !== undefined;
     for (const node of nodes) await fixture.until(() => claims(node), 'the node to know what is visible');
     for (const { executor } of nodes) executor.pause = () => (random.chance(0.4) ? sleep(random.next() * 4) : Promise.resolve());
   });
@@ -230,7 +230,12 @@ describe('queries: every answer while rows change', function () {
       const head = (await log.bounds()).last;
       const minSeq = random.chance(0.1) ? head : undefined;
       try {
-        const { items, asOf, cache } = await node.service.answer(query, { owner: 'ann', minSeq, signal: new AbortController().signal });
+        const { items, asOf, cache } = await node.service.answer(query, {
+          owner: 'ann',
+          keyId: 'ann',
+          minSeq,
+          signal: new AbortController().signal,
+        });
         const rows = items.map((item) => JSON.parse(item) as Row);
         always?.(rows);
         expect(asOf, 'asOf').to.be.a('number');

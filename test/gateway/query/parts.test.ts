@@ -4,8 +4,8 @@ import { connect, type Socket } from 'node:net';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { cacheKey, RedisQueryCache, type CachedAnswer } from '../../../gateway/query/cache.ts';
-import { HeadProbe, type Head } from '../../../gateway/query/follower-head.ts';
 import { readStanding, xidOf } from '../../../gateway/query/follower.ts';
+import { SharedQuestion } from '../../../gateway/query/shared-question.ts';
 import { connectPostgres } from '../../../pipeline/clients/postgres.ts';
 import type { Bounds } from '../../../pipeline/log/event-log.ts';
 import { silentLogger } from '../../../pipeline/runtime/logging.ts';
@@ -55,8 +55,8 @@ describe('queries: the end of the log', () => {
 
   it('is asked after each has come, by one question at a time for all who wait', async () => {
     const log = new SlowLog();
-    const probe = new HeadProbe(log);
-    const heads = (asks: readonly Promise<Head | undefined>[]): Promise<(number | undefined)[]> =>
+    const probe = new SharedQuestion(() => log.bounds());
+    const heads = (asks: readonly Promise<Bounds | undefined>[]): Promise<(number | undefined)[]> =>
       Promise.all(asks.map(async (ask) => (await ask)?.last));
     const first = [probe.ask()];
     log.head = 2;
@@ -77,7 +77,7 @@ describe('queries: the end of the log', () => {
 
   it('is unknown when the log does not answer; then nobody waits for a while', async () => {
     const log = new SlowLog();
-    const probe = new HeadProbe(log, { patienceMs: 20, restMs: 50 });
+    const probe = new SharedQuestion(() => log.bounds(), { patienceMs: 20, restMs: 50 });
     expect(await Promise.all([probe.ask(), probe.ask()])).to.deep.equal([undefined, undefined]);
     expect(await probe.ask()).to.equal(undefined);
     expect(log.asked).to.equal(1);
@@ -97,7 +97,7 @@ describe('queries: the end of the log', () => {
     };
     // After this turn the loop looks at its timers, then at its sockets.
     await nextTurn();
-    const ask = new HeadProbe({ bounds }, { patienceMs: 5 }).ask();
+    const ask = new SharedQuestion(bounds, { patienceMs: 5 }).ask();
     Atomics.wait(answered, 0, 0, 10_000);
     for (const end = Date.now() + 20; Date.now() < end;);
     expect(await ask).to.deep.equal({ last: 5, epoch: 'e' });
@@ -139,7 +139,13 @@ describe('queries: answers in Redis', () => {
   before(async () => (redis = await redisNamespace()));
   after(() => redis?.close());
 
-  const answer = (items: readonly string[], more?: readonly (string | null)[]): CachedAnswer => ({ epoch: 'e', asOf: 7, items, more });
+  const answer = (items: readonly string[], more?: readonly (string | null)[]): CachedAnswer => ({
+    epoch: 'e',
+    asOf: 7,
+    readAt: Date.now(),
+    items,
+    more,
+  });
   const cacheWith = (limits: object = {}): RedisQueryCache =>
     new RedisQueryCache({ client: redis.client, log: silentLogger(), keys: redis.keys, ...limits });
   const put = async (cache: RedisQueryCache, key: string, value: CachedAnswer): Promise<void> => {
@@ -159,19 +165,39 @@ describe('queries: answers in Redis', () => {
   });
 
   it('are bounded: one by its size, and all of a node by theirs until they expire', async () => {
-    const large = answer([JSON.stringify('x'.repeat(1_000))]);
-    const cache = cacheWith({ mostBytes: 2_000, budgetBytes: 4_000, timeToLiveMs: 500 });
+    const large = (): CachedAnswer => answer([JSON.stringify('x'.repeat(1_000))]);
+    const cache = cacheWith({ mostBytes: 2_000, budgetBytes: 4_300, timeToLiveMs: 500 });
     const there = (key: string): Promise<number> => redis.client.exists(`${redis.keys.prefix}:query:${key}`);
     cache.put('too large', answer([JSON.stringify('x'.repeat(2_000))]));
     // The same one counts once.
-    for (let i = 0; i < 5; i++) await put(cache, 'first', large);
-    await put(cache, 'second', large);
-    await put(cache, 'third', large);
-    cache.put('fourth', large);
+    for (let i = 0; i < 5; i++) await put(cache, 'first', large());
+    await put(cache, 'second', large());
+    await put(cache, 'third', large());
+    cache.put('fourth', large());
     await put(cache, 'small', answer([]));
     expect([await there('too large'), await there('fourth')]).to.deep.equal([0, 0]);
     await sleep(600);
-    await put(cache, 'fourth', large);
+    await put(cache, 'fourth', large());
+  });
+
+  it('are given for a minute from when they were read, whoever keeps them meanwhile', async () => {
+    const limits = { timeToLiveMs: 600 };
+    const [one, other] = [cacheWith(limits), cacheWith(limits)];
+    await put(one, 'aging', answer(['{}']));
+    await sleep(400);
+    // From here on the other one has it in its own memory too.
+    expect(await other.get('aging')).to.include({ asOf: 7 });
+    expect(other.near('aging')).to.include({ asOf: 7 });
+    await sleep(300);
+    expect([one.near('aging'), other.near('aging'), await other.get('aging')]).to.deep.equal([undefined, undefined, undefined]);
+    // What was read long ago, or by a clock that is ahead, is not kept, nor taken from Redis.
+    for (const readAt of [Date.now() - 600, Date.now() + 5_000]) {
+      one.put('strange', { ...answer([]), readAt });
+      expect(one.near('strange')).to.equal(undefined);
+      const text = JSON.stringify({ key: 'strange', epoch: 'e', asOf: 7, readAt, count: 0 });
+      await redis.client.set(`${redis.keys.prefix}:query:strange`, `${text}\n`);
+      expect(await other.get('strange')).to.equal(undefined);
+    }
   });
 
   it('are of another name for another table, version or query', () => {

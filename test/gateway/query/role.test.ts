@@ -190,8 +190,10 @@ describe('the role of queries, where it is not there yet', function () {
     }
   });
 
-  it('queries are answered 503 until the statements have been run, then without a restart', async () => {
+  /** The query API of a gateway whose user at the database may do no more than `grants` say. */
+  async function poorGateway(grants: (user: string) => string): Promise<{ rest: QueryRest; user: string; lines: string[] }> {
     let user = '';
+    const lines: string[] = [];
     const rest = await startQueryRest({
       seed: `INSERT INTO public.chains VALUES ('base', 'Base', 'ETH')`,
       gatewayUrl: (databaseUrl) => {
@@ -200,13 +202,22 @@ describe('the role of queries, where it is not there yet', function () {
         [url.username, url.password] = [user, 'x'];
         return url.toString();
       },
+      logger: pino({ level: 'error' }, { write: (line: string) => void lines.push(line) }),
     });
+    await rest.sql(`CREATE ROLE "${user}" LOGIN PASSWORD 'x'; ${grants(user)}`);
+    return { rest, user, lines };
+  }
+
+  it('queries are answered 503 until the statements have been run, then without a restart', async () => {
+    const { rest, user, lines } = await poorGateway(
+      (name) => `GRANT USAGE ON SCHEMA headwater TO "${name}"; GRANT SELECT ON headwater.secrets, public.chains TO "${name}";
+        GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA headwater TO "${name}"`,
+    );
     try {
-      await rest.sql(`CREATE ROLE "${user}" LOGIN PASSWORD 'x'; GRANT USAGE ON SCHEMA headwater TO "${user}"; GRANT SELECT ON headwater.secrets, public.chains TO "${user}";
-        GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA headwater TO "${user}"`);
       const refused = await rest.post({ from: 'chains' });
       expect([refused.status, refused.error.code]).to.deep.equal([503, 'unavailable']);
       expect(refused.error.message).to.include('the database is not set up for this query');
+      expect(lines.at(-1)).to.include(`GRANT headwater_query TO ${user};`);
       await rest.sql(`GRANT headwater_query TO "${user}"`);
       expect((await rest.post({ from: 'chains' })).status).to.equal(503);
       await rest.sql('GRANT SELECT (slug, name, native_token) ON public.chains TO headwater_query');
@@ -216,6 +227,39 @@ describe('the role of queries, where it is not there yet', function () {
       await rest.close();
     }
   });
+
+  const columns = 'GRANT SELECT (slug, name, native_token) ON public.chains TO headwater_query;';
+  const lacking: [string, (user: string) => string, RegExp][] = [
+    ['Headwater’s functions', () => columns, /permission denied for (?:table secrets|schema headwater)/],
+    [
+      'what mends the role',
+      (user) => `${columns} GRANT USAGE ON SCHEMA headwater TO "${user}"; GRANT SELECT ON headwater.secrets, public.chains TO "${user}"`,
+      /permission denied for function ensure_query_role/,
+    ],
+    [
+      'what a policy asks',
+      (user) => `${columns} GRANT USAGE ON SCHEMA headwater TO "${user}"; GRANT SELECT ON headwater.secrets, public.chains TO "${user}";
+        GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA headwater TO "${user}"; GRANT headwater_query TO "${user}";
+        ALTER TABLE public.chains ENABLE ROW LEVEL SECURITY; CREATE POLICY few ON public.chains USING (EXISTS (SELECT FROM public.tokens))`,
+      /permission denied for table tokens/,
+    ],
+  ];
+  for (const [what, grants, reason] of lacking) {
+    it(`without ${what} they are answered 503, and what an operator has to do is in the log`, async () => {
+      const { rest, user, lines } = await poorGateway(grants);
+      try {
+        const { status, error, headers, text } = await rest.post({ from: 'chains' });
+        expect([status, error.code, headers.get('retry-after')], text).to.deep.equal([503, 'unavailable', '60']);
+        expect(text).not.to.include('permission denied');
+        const said = lines.join('');
+        expect(said).to.match(reason);
+        expect(said).to.include('run `headwater migrate` as the owner');
+      } finally {
+        await rest.sql(`DROP OWNED BY "${user}"; DROP ROLE "${user}"`);
+        await rest.close();
+      }
+    });
+  }
 });
 
 describe('the role of queries, as the database changes', function () {

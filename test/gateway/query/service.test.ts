@@ -18,7 +18,7 @@ const things = prepared('things', 'SELECT row_to_json(t)::text AS item FROM (SEL
 const others = prepared('others', 'SELECT row_to_json(t)::text AS item FROM (SELECT id, v FROM others ORDER BY id) t');
 
 function ask(node: QueryNode, query: PreparedQuery, minSeq?: number, signal = new AbortController().signal): Promise<QueryAnswer> {
-  return node.service.answer(query, { owner: 'ann', minSeq, signal });
+  return node.service.answer(query, { owner: 'ann', keyId: 'ann', minSeq, signal });
 }
 
 /** The values of `v`. */

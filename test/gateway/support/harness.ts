@@ -8,7 +8,7 @@ import type { ApiKey, KeyStore } from '../../../pipeline/keys/key-store.ts';
 import type { EventLog, NewEvent } from '../../../pipeline/log/event-log.ts';
 import { readConfig } from '../../../pipeline/runtime/config.ts';
 import { Health } from '../../../pipeline/runtime/health.ts';
-import { silentLogger } from '../../../pipeline/runtime/logging.ts';
+import { silentLogger, type Logger } from '../../../pipeline/runtime/logging.ts';
 import { createRegistry } from '../../../pipeline/runtime/metrics.ts';
 import { defiCatalog } from '../../../schemas/catalog-file.ts';
 import { eventSchema } from '../../../schemas/generated/event.ts';
@@ -132,14 +132,14 @@ export interface Harness {
 /** A gateway on a free port, on any log, with the DeFi catalogue and the key `secret`. */
 export async function startHarness<Log extends EventLog>(
   eventLog: Log,
-  { env = {}, parts = {} }: { env?: Record<string, string>; parts?: Partial<GatewayParts> } = {},
+  { env = {}, parts = {}, logger = silentLogger() }: { env?: Record<string, string>; parts?: Partial<GatewayParts>; logger?: Logger } = {},
 ): Promise<Harness & { log: Log }> {
   const config = readConfig({ HEADWATER_PORT: '0', HEADWATER_LIMIT_CONNECTS: '100000', HEADWATER_LIMIT_COMMANDS: '100000', ...env });
   const health = new Health();
   const keys = new TestKeys();
   keys.add('secret');
   const stopping = new AbortController();
-  const context = { config, log: silentLogger(), metrics: createRegistry(), health, signal: stopping.signal };
+  const context = { config, log: logger, metrics: createRegistry(), health, signal: stopping.signal };
   const gateway = await startGateway(context, { eventLog, catalog: defiCatalog(), keys, ...parts });
   await gateway.ready;
   const stop = async (): Promise<void> => {

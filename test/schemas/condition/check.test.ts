@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { checkCondition, checkRuleCondition, type Fault } from '../../../schemas/condition/check.ts';
+import { checkCondition, checkRuleCondition } from '../../../schemas/condition/check.ts';
+import type { Fault } from '../../../schemas/condition/faults.ts';
 import type { RuleCondition } from '../../../schemas/condition/condition.ts';
 
 const columns = new Map([

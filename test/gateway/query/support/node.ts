@@ -2,7 +2,7 @@ import { Tail } from '../../../../gateway/tail.ts';
 import { Channels } from '../../../../gateway/channels.ts';
 import { RedisQueryCache } from '../../../../gateway/query/cache.ts';
 import { readStanding } from '../../../../gateway/query/follower.ts';
-import type { Dependency, PreparedQuery, QueryExecutor, QueryRows } from '../../../../gateway/query/model.ts';
+import type { Dependency, PreparedQuery, QueryAsker, QueryExecutor, QueryRows } from '../../../../gateway/query/model.ts';
 import { QueryService, type QueryServiceParts } from '../../../../gateway/query/service.ts';
 import { queryMetrics, type QueryMetrics } from '../../../../gateway/query/service-metrics.ts';
 import { createPool, type PgPool } from '../../../../pipeline/clients/postgres.ts';
@@ -57,7 +57,7 @@ export class PlainExecutor implements QueryExecutor {
     this.#pool = pool;
   }
 
-  async run({ sql }: PreparedQuery, _owner: string, signal: AbortSignal): Promise<QueryRows> {
+  async run({ sql }: PreparedQuery, _asker: QueryAsker, signal: AbortSignal): Promise<QueryRows> {
     this.runs++;
     await this.pause(signal);
     const client = await this.#pool.connect();
@@ -136,6 +136,7 @@ export async function startNode({
     standing: () => readStanding(pool),
     eventLog: log,
     tail,
+    isCurrent: () => Promise.resolve(true),
     cache: new RedisQueryCache({ client, log: quiet, keys, ...(nearBytes !== undefined && { nearBytes }) }),
     metrics,
     log: quiet,

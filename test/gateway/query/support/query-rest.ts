@@ -5,7 +5,7 @@ import { createPool } from '../../../../pipeline/clients/postgres.ts';
 import { closeRedis, openRedis } from '../../../../pipeline/clients/redis.ts';
 import type { EventLog } from '../../../../pipeline/log/event-log.ts';
 import type { RedisKeys } from '../../../../pipeline/runner/redis-keys.ts';
-import { silentLogger } from '../../../../pipeline/runtime/logging.ts';
+import { silentLogger, type Logger } from '../../../../pipeline/runtime/logging.ts';
 import { defiCatalog } from '../../../../schemas/catalog-file.ts';
 import type { Catalog } from '../../../../schemas/catalog.ts';
 import { createValidators } from '../../../../schemas/validate.ts';
@@ -61,13 +61,15 @@ export interface QueryRestOptions {
   /** Names in Redis; of its own when left out. */
   readonly keys?: RedisKeys;
   readonly parts?: Partial<GatewayParts>;
+  /** What the gateway logs. */
+  readonly logger?: Logger;
 }
 
 /**
  * Keys: `secret` (ann: read, alerts, admin), `bob` (read, alerts), `reader` (read:prices), `high` (of the tier `high`).
  */
 export async function startQueryRest(options: QueryRestOptions = {}): Promise<QueryRest> {
-  const { env = {}, catalog = defiCatalog(), seed, log = new MemoryLog(), gatewayUrl, parts } = options;
+  const { env = {}, catalog = defiCatalog(), seed, log = new MemoryLog(), gatewayUrl, parts, logger = silentLogger() } = options;
   const database = await freshDatabase();
   await migrate(database.url, { demo: true, log: silentLogger() });
   const owner = createPool(database.url, 'test', silentLogger(), 4);
@@ -85,7 +87,7 @@ export async function startQueryRest(options: QueryRestOptions = {}): Promise<Qu
   keys.add('high', { owner: 'hal', limits: { tier: 'high' } });
   const query = { pool, quickPool, keys: options.keys ?? space.keys, ...(redis && { redis }) };
   const tiers = { HEADWATER_QUERY_TIERS: 'standard=1000000/64,high=2000000/64', ...env };
-  const harness = await startHarness(log, { env: tiers, parts: { catalog, keys, query, ...parts } });
+  const harness = await startHarness(log, { env: tiers, logger, parts: { catalog, keys, query, ...parts } });
   const base = harness.gateway.url;
   return {
     url: base,
