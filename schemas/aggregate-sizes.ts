@@ -27,6 +27,15 @@ export interface SizeFault {
 /** So many windows of each size are kept when nothing else is said. */
 const windowsKept = 10_000;
 
+/**
+ * Of `rows` no longer than this, or ten windows, when nothing else is said: for as long as any size is kept, what is known of each row is, and
+ * the shorter windows that it is made of.
+ */
+const rowsKept = 366 * 86_400_000_000;
+
+/** Of `rows`: where the first or last value of a window goes, the next is looked for in all the shorter ones that it is made of. */
+const mostParts = 400;
+
 /** More panes would make each answer slow. */
 const mostPanes = 20_000;
 
@@ -41,7 +50,7 @@ export function sizesOf(aggregate: CatalogAggregate): { readonly sizes?: Aggrega
   if (faults.length > 0 || windows.length + sliding.length === 0) return { faults };
   const sorted = windows.toSorted((a, b) => a.micros - b.micros);
   const pane = sorted[0] ?? commonPane(sliding);
-  faults.push(...stepFaults(sorted), ...slidingFaults(sliding, pane));
+  faults.push(...stepFaults(sorted, aggregate.of), ...slidingFaults(sliding, pane));
   const sizes = sorted.length > 0 ? sorted : [pane];
   const levels = retained(aggregate, sizes, sliding, faults);
   return faults.length > 0 ? { faults } : { sizes: { levels, sliding }, faults };
@@ -70,11 +79,21 @@ function greatestCommonDivisor(a: number, b: number): number {
   return b === 0 ? a : greatestCommonDivisor(b, a % b);
 }
 
-function stepFaults(sorted: readonly WindowSize[]): SizeFault[] {
+function stepFaults(sorted: readonly WindowSize[], of: CatalogAggregate['of']): SizeFault[] {
   return sorted.slice(1).flatMap(({ text, micros }, i) => {
     const shorter = sorted[i]!;
-    if (micros % shorter.micros === 0) return [];
-    return [{ path: ['windows'], message: `has ${text}, which is no multiple of the next shorter one, ${shorter.text}` }];
+    const path = ['windows'];
+    if (micros % shorter.micros !== 0)
+      return [{ path, message: `has ${text}, which is no multiple of the next shorter one, ${shorter.text}` }];
+    const parts = micros / shorter.micros;
+    if (of === 'changes' || parts <= mostParts) return [];
+    const times = parts.toLocaleString('en-US');
+    return [
+      {
+        path,
+        message: `has ${text}, which is ${times} times the next shorter one, ${shorter.text}; of rows at most ${mostParts} times, so that corrections stay quick: add a size between them`,
+      },
+    ];
   });
 }
 
@@ -89,7 +108,7 @@ function slidingFaults(sliding: readonly WindowSize[], pane: WindowSize): SizeFa
 }
 
 function retained(
-  { retention = {} }: CatalogAggregate,
+  { of, retention = {} }: CatalogAggregate,
   sizes: readonly WindowSize[],
   sliding: readonly WindowSize[],
   faults: SizeFault[],
@@ -103,7 +122,8 @@ function retained(
   const kept = sizes.map(({ text, micros }, i): number => {
     const least = i === 0 ? Math.max(micros, longestSliding) : micros;
     const given = retention[text];
-    if (given === undefined) return Math.max(windowsKept * micros, least);
+    const most = of === 'rows' ? Math.max(rowsKept, 10 * micros) : Infinity;
+    if (given === undefined) return Math.max(Math.min(windowsKept * micros, most), least);
     const keep = parseDuration(given, longestRetention);
     const path = ['retention', text];
     if (keep === undefined) faults.push({ path, message: `is ${given}, but must be ${durationForm}, of 100 years at most` });

@@ -1,4 +1,4 @@
-import { isObject, show, type Fault } from './condition/check.ts';
+import { isObject, show, type Fault } from './condition/faults.ts';
 import { suggestion } from './nearest.ts';
 import { judgeRecipient } from './recipient.ts';
 import { judgeSecret } from './webhook-secret.ts';

@@ -1,6 +1,7 @@
 import { ownSchema } from './catalog.ts';
 import { allows, columnType, type ColumnTypes } from './condition/column-type.ts';
-import { checkRuleCondition, fieldName, isObject, show, type Fault } from './condition/check.ts';
+import { checkRuleCondition } from './condition/check.ts';
+import { fieldName, isObject, show, type Fault } from './condition/faults.ts';
 import type { RuleCondition, Scalar } from './condition/condition.ts';
 import { usesOf } from './condition/evaluate.ts';
 import { textInEvents } from './condition/event-text.ts';

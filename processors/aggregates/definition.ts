@@ -5,7 +5,7 @@ import type { CatalogAggregate } from '../../schemas/generated/catalog.ts';
 import { aggregateFunctions, type Definition } from './model.ts';
 
 /** Goes up when the state of the same definition is kept in another way: then it is made anew. */
-const stateVersion = 1;
+const stateVersion = 2;
 
 /** The aggregates of a catalogue, by name. */
 export function definitionsOf(catalog: Catalog): ReadonlyMap<string, Definition> {
@@ -39,10 +39,23 @@ function hashOf({ table, by, value, time, of, levels, percentiles }: Omit<Defini
   return createHash('sha256').update(JSON.stringify(state)).digest('hex').slice(0, 12);
 }
 
+/**
+ * What the namespace of a definition is called after a rebuild: its hash, and which making it is.
+ * @param making letters and digits
+ */
+export function madeAnew(hash: string, making: string): string {
+  return `${plainHash(hash)}.${making}`;
+}
+
+/** The hash of a definition, however often its state has been made anew. */
+export function plainHash(hash: string): string {
+  return hash.split('.', 1)[0]!;
+}
+
 /** Can this version work on the state of a definition that another one may have written down? */
 export function isCurrent(definition: Definition, hash: string): boolean {
   try {
-    return hashOf(definition) === hash;
+    return hashOf(definition) === plainHash(hash);
   } catch {
     return false;
   }

@@ -3,11 +3,13 @@ import type { EventLog, Seq } from '../../pipeline/log/event-log.ts';
 import { pause } from '../../pipeline/runtime/backoff.ts';
 import { messageOf } from '../../pipeline/runtime/errors.ts';
 import type { Role, RoleContext } from '../../pipeline/runtime/lifecycle.ts';
-import { linked } from '../../pipeline/runtime/tasks.ts';
+import { startWork, type Work } from '../../pipeline/runtime/tasks.ts';
 import type { Offset } from '../../pipeline/runner/state-store.ts';
-import { isCurrent } from './definition.ts';
+import { isCurrent, plainHash } from './definition.ts';
 import type { AggregateMetrics } from './metrics.ts';
 import type { Definition } from './model.ts';
+import { namespaceOf } from './store/keys.ts';
+import { forgetChanges } from './store/mend.ts';
 import { entryText, processorName, Registry, type Entry, type Namespace } from './store/registry.ts';
 
 /** A definition at work. */
@@ -49,7 +51,7 @@ const idOf = ({ name, hash }: Namespace): string => `${name}:${hash}`;
  */
 export class Aggregates implements Role {
   readonly name = processorName;
-  readonly done: Promise<void>;
+  readonly #work: Work;
   readonly #context: RoleContext;
   readonly #parts: AggregatesParts;
   readonly #registry: Registry;
@@ -57,6 +59,8 @@ export class Aggregates implements Role {
   /** By `<name>:<hash>`. */
   readonly #running = new Map<string, Running>();
   #wanted: ReadonlyMap<string, Definition> = new Map();
+  /** The same, each with the namespace that is served if its state has been made anew. */
+  #current: ReadonlyMap<string, Definition> = new Map();
   /** Names of which another instance serves another definition. */
   readonly #yielded = new Set<string>();
   /** Namespaces that nobody wants, and since when. */
@@ -70,13 +74,15 @@ export class Aggregates implements Role {
     this.#context = context;
     this.#parts = parts;
     this.#registry = new Registry(parts.redis);
-    this.done = linked(context.signal, this.#stopping, () => this.#run());
-    this.done.catch(() => undefined);
+    this.#work = startWork(context.signal, this.#stopping, () => this.#run());
   }
 
-  async stop(): Promise<void> {
-    this.#stopping.abort();
-    await this.done.catch(() => undefined);
+  get done(): Promise<void> {
+    return this.#work.done;
+  }
+
+  stop(): Promise<void> {
+    return this.#work.stop();
   }
 
   async #run(): Promise<void> {
@@ -100,7 +106,8 @@ export class Aggregates implements Role {
       if (definitions) this.#take(definitions);
       const entries = await this.#registry.entries();
       await this.#withdraw(entries);
-      for (const definition of this.#wanted.values()) await this.#attend(definition, entries.get(definition.name));
+      this.#current = new Map([...this.#wanted].map(([name, definition]) => [name, asServed(definition, entries.get(name))]));
+      for (const definition of this.#current.values()) await this.#attend(definition, entries.get(definition.name));
       await this.#settle(await this.#registry.entries());
       if (this.#away) log.info('aggregates: the registry is back');
       this.#away = false;
@@ -140,6 +147,8 @@ export class Aggregates implements Role {
     if (other && isCurrent(other.definition, other.hash)) await this.#ensure(other.definition);
     const running = await this.#ensure(definition);
     if (other && !(await this.#caughtUp(running))) return;
+    // What has been told of the other one goes on in no way that anybody could follow.
+    if (other) await forgetChanges(this.#parts.redis, namespaceOf(name, hash), (await this.#parts.eventLog.bounds()).last);
     if (entry?.text !== entryText(definition) && !(await this.#registry.exchange(name, entry?.text, definition))) return;
     running.served = true;
     if (other)
@@ -210,10 +219,10 @@ export class Aggregates implements Role {
   async #settle(entries: ReadonlyMap<string, Entry>): Promise<void> {
     const isServed = ({ name, hash }: Namespace): boolean => entries.get(name)?.hash === hash;
     for (const [id, { definition }] of this.#running) {
-      const wanted = this.#yielded.has(definition.name) ? undefined : this.#wanted.get(definition.name);
+      const wanted = this.#yielded.has(definition.name) ? undefined : this.#current.get(definition.name);
       if (!wanted || (wanted.hash !== definition.hash && !isServed(definition))) await this.#end(id);
     }
-    const building = [...this.#wanted.values()].filter((definition) => !isServed(definition)).length;
+    const building = [...this.#current.values()].filter((definition) => !isServed(definition)).length;
     this.#parts.metrics.definitions(this.#wanted.size, building);
     this.#context.health.report(this.name, true, `${this.#wanted.size} definitions, ${building} of them being built`);
     await this.#collect(isServed);
@@ -224,8 +233,8 @@ export class Aggregates implements Role {
     const now = performance.now();
     const idle = new Map<string, Namespace>();
     for (const namespace of await this.#registry.namespaces()) {
-      if (!isServed(namespace) && !this.#running.has(idOf(namespace)) && !(await this.#registry.isLeased(namespace)))
-        idle.set(idOf(namespace), namespace);
+      if (isServed(namespace) || this.#running.has(idOf(namespace)) || (await this.#registry.isLeased(namespace))) continue;
+      if (!(await this.#registry.isKept(namespace))) idle.set(idOf(namespace), namespace);
     }
     for (const id of this.#unwanted.keys()) if (!idle.has(id)) this.#unwanted.delete(id);
     for (const [id, namespace] of idle) {
@@ -249,4 +258,9 @@ export class Aggregates implements Role {
       this.#removing = undefined;
     }
   }
+}
+
+/** A definition with the hash under which its state is served: that of a rebuild, if there was one. */
+function asServed(definition: Definition, entry: Entry | undefined): Definition {
+  return entry && plainHash(entry.hash) === definition.hash ? { ...definition, hash: entry.hash } : definition;
 }

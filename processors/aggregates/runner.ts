@@ -5,7 +5,8 @@ import { microsOf } from '../../pipeline/runner/event-head.ts';
 import type { Processor } from '../../pipeline/runner/processor.ts';
 import type { RedisKeys } from '../../pipeline/runner/redis-keys.ts';
 import { RedisStateStore } from '../../pipeline/runner/redis-state-store.ts';
-import { startRunner } from '../../pipeline/runner/runner.ts';
+import { startRunner, type RunnerParts } from '../../pipeline/runner/runner.ts';
+import type { Offset } from '../../pipeline/runner/state-store.ts';
 import { HeadwaterError, messageOf, refused } from '../../pipeline/runtime/errors.ts';
 import type { RoleContext } from '../../pipeline/runtime/lifecycle.ts';
 import { tableToken } from '../../schemas/subjects.ts';
@@ -16,9 +17,9 @@ import type { AggregateMetrics } from './metrics.ts';
 import type { Definition } from './model.ts';
 import type { DefinitionRunner } from './role.ts';
 import { redisAggregates } from './store/commit.ts';
-import { aggregateKeys, namespaceOf } from './store/keys.ts';
+import { namespaceOf } from './store/keys.ts';
 import { loadMeta, loadNeeds } from './store/load.ts';
-import { noteBeginning, skipLost, statePatterns } from './store/mend.ts';
+import { forgetChanges, noteBeginning, skipLost, statePatterns } from './store/mend.ts';
 import { processorName } from './store/registry.ts';
 
 export interface DefinitionParts {
@@ -32,27 +33,42 @@ export interface DefinitionParts {
   readonly mostRecords?: number;
 }
 
+/** What folds a definition: the parts of a runner, without its store. */
+export function definitionFold(
+  context: RoleContext,
+  definition: Definition,
+  label: string,
+  { redis, eventLog, deadLetters, mostRecords }: Omit<DefinitionParts, 'metrics'>,
+): { readonly engine: AggregateEngine; readonly fold: Omit<RunnerParts<AggregateEffects>, 'store'> } {
+  const keys = namespaceOf(definition.name, definition.hash);
+  const engine = new AggregateEngine(definition, mostRecords === undefined ? {} : { mostRecords });
+  const fold = {
+    eventLog,
+    deadLetters,
+    // Only what is stored may leave its memory.
+    onCommitted: (_effects: AggregateEffects, { seq }: Offset) => engine.committed(seq),
+    processor: aggregateProcessor(label, definition, engine, { redis, keys, context }),
+    load: async () => {
+      await noteBeginning(redis, keys, eventLog, definition.of);
+      engine.restore(await loadMeta(redis, keys));
+    },
+  };
+  return { engine, fold };
+}
+
 /**
  * One definition at work: its own offset and lease, in its own namespace.
  * @param label what it is called to metrics, health and dead letters
  */
 export function startDefinition(context: RoleContext, definition: Definition, label: string, parts: DefinitionParts): DefinitionRunner {
-  const { redis, eventLog, deadLetters, metrics, leaseMs, mostRecords } = parts;
+  const { redis, eventLog, metrics, leaseMs } = parts;
   const keys = namespaceOf(definition.name, definition.hash);
-  const engine = new AggregateEngine(definition, mostRecords === undefined ? {} : { mostRecords });
+  const { engine, fold } = definitionFold(context, definition, label, parts);
   const store = new RedisStateStore(redis, processorName, keys, redisAggregates(definition));
   const stopMetrics = metrics.watch(definition.name, engine);
   const role = startRunner(context, {
-    eventLog,
-    deadLetters,
+    ...fold,
     store,
-    // Only what is stored may leave its memory.
-    onCommitted: (_effects, { seq }) => engine.committed(seq),
-    processor: aggregateProcessor(label, definition, engine, { redis, keys, context }),
-    load: async () => {
-      if (definition.of === 'changes') await noteBeginning(redis, keys, eventLog);
-      engine.restore(await loadMeta(redis, keys));
-    },
     mend: (reason) => mended(reason, { redis, keys, store, eventLog, definition, context }),
     ...(leaseMs !== undefined && { leaseMs }),
   });
@@ -85,6 +101,8 @@ function aggregateProcessor(
   return {
     name,
     subjects: [`${subject}.${table}.>`, schema],
+    // Revisions of windows only grow, and whoever follows them looks for newer ones.
+    redrive: { of: definition.of === 'rows' ? 'rows' : 'events', under: 'tick' },
     async prepare(events) {
       const steps = engine.prepare(events);
       for (let step = sound(name, () => steps.next()); !step.done;) {
@@ -136,7 +154,7 @@ async function mended(reason: HeadwaterError, mending: Mending): Promise<boolean
   );
   const { last } = await eventLog.bounds();
   // What was there and does not come back is told to nobody: whoever has seen it has to begin anew, also when this is interrupted.
-  await redis.set(aggregateKeys.forgotten(keys.prefix), last);
+  await forgetChanges(redis, keys, last);
   await store.wipe(statePatterns);
   return true;
 }

@@ -98,7 +98,7 @@ export interface CatalogAggregate {
    */
   sliding?: Window[];
   /**
-   * How long windows of a size are kept, from their start (default: 10,000 of them).
+   * How long windows of a size are kept, from their start (default: 10,000 of them; of rows at most 366 days, or 10 of them).
    */
   retention?: {
     [k: string]: Window;
@@ -271,7 +271,7 @@ export const catalogSchema: Readonly<Record<string, unknown>> = {
           "uniqueItems": true
         },
         "retention": {
-          "description": "How long windows of a size are kept, from their start (default: 10,000 of them).",
+          "description": "How long windows of a size are kept, from their start (default: 10,000 of them; of rows at most 366 days, or 10 of them).",
           "type": "object",
           "additionalProperties": {
             "$ref": "#/$defs/window"

@@ -29,7 +29,7 @@ export class AggregateEngine {
   readonly #reader: EventReader;
   readonly #leftOut: Record<LeftOut, number> = { not_a_number: 0, no_time: 0, too_old: 0, unchanged: 0, omitted: 0 };
   #numbers: readonly string[] = [];
-  #prepared: ReadonlyMap<Seq, Reading> = new Map();
+  #prepared: ReadonlyMap<LogEvent, Reading> = new Map();
 
   constructor(definition: Definition, { mostRecords = 200_000 }: EngineOptions = {}) {
     this.#state = new State(definition, mostRecords);
@@ -50,7 +50,7 @@ export class AggregateEngine {
 
   /** @param meta of the last effects that were committed; undefined when there are none */
   restore(meta: EngineMeta | undefined): void {
-    this.#state.logTime = meta?.logTime ?? 0;
+    this.#state.restore(meta?.logTime ?? 0, meta?.oldest ?? []);
     this.#know(meta?.numbers ?? []);
   }
 
@@ -81,7 +81,7 @@ export class AggregateEngine {
   apply(event: LogEvent, effects: AggregateEffects): void {
     const batch = this.#state.batches.at(-1);
     if (!batch || batch !== effects || batch.sealed) throw new Error('these are not the effects that were begun last');
-    const reading = this.#prepared.get(event.seq) ?? this.#reader.read(event);
+    const reading = this.#prepared.get(event) ?? this.#reader.read(event);
     const { seq } = event;
     const state = this.#state;
     switch (reading.kind) {
@@ -158,14 +158,14 @@ export class AggregateEngine {
   }
 
   #isKept(windows: Windows): boolean {
-    const { levels, logTime } = this.#state;
-    return windows.some((window) => window && !levels.isExpired(window.level, window.index, logTime));
+    return windows.some((window) => window && !this.#state.isExpired(window.level, window.index));
   }
 
   #putIn(entry: Entry, windows: Windows, seq: Seq, batch: Batch): void {
-    const { levels, logTime, definition } = this.#state;
+    const state = this.#state;
+    const { levels, definition } = state;
     for (const window of windows) {
-      if (!window || levels.isExpired(window.level, window.index, logTime)) continue;
+      if (!window || state.isExpired(window.level, window.index)) continue;
       touch(window, seq, batch);
       window.add(entry, definition.percentiles);
     }
@@ -179,9 +179,9 @@ export class AggregateEngine {
 
   #takeOut(entry: Entry, windows: Windows, seq: Seq, batch: Batch): void {
     const state = this.#state;
-    const { levels, logTime, definition } = state;
+    const { levels, definition } = state;
     for (const window of windows) {
-      if (!window || levels.isExpired(window.level, window.index, logTime)) continue;
+      if (!window || state.isExpired(window.level, window.index)) continue;
       touch(window, seq, batch);
       const was = window.lost;
       window.remove(entry, definition.percentiles);
@@ -208,7 +208,7 @@ export class AggregateEngine {
 
   #finish(): EngineMeta {
     this.#state.settle();
-    return { logTime: this.#state.logTime, numbers: this.#numbers };
+    return { logTime: this.#state.logTime, numbers: this.#numbers, oldest: this.#state.noteOldest() };
   }
 
   #know(numbers: readonly string[]): void {

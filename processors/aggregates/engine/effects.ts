@@ -52,6 +52,11 @@ export interface EngineMeta {
   readonly logTime: Micros;
   /** Columns of the primary key that hold numbers, so far as schema events have told. */
   readonly numbers: readonly string[];
+  /**
+   * By level, the index of the oldest window that is kept; older ones may be there in part. Once a window is kept no longer it never is again,
+   * however long windows are kept from then on; only when everything goes this begins anew. Empty when it is not known.
+   */
+  readonly oldest: readonly number[];
 }
 
 /** What a batch does to the store, in this order: `cleared`, then all others. */

@@ -25,6 +25,11 @@ export class Levels {
     return index * this.#micros[level]! + this.#kept[level]! <= logTime;
   }
 
+  /** The oldest window of each level that is not expired. */
+  oldestAt(logTime: Micros): readonly number[] {
+    return this.#kept.map((kept, level) => this.indexOf(level, logTime - kept) + 1);
+  }
+
   /** How many windows of the level below a window of this one consists of. */
   ratio(level: number): number {
     return this.#micros[level]! / this.#micros[level - 1]!;

@@ -8,6 +8,9 @@ import type { State } from './state.ts';
 import { toPlace, type Place } from './value.ts';
 import type { Window } from './window.ts';
 
+/** Most records, or points and values, that one question asks for: nobody else gets a turn in the store while it is answered. */
+const mostAsked = 10_000;
+
 const nothing: Needs = { rows: [], windows: [], newest: [], points: [], values: [] };
 
 /** A contribution that a batch takes out. */
@@ -25,7 +28,7 @@ export class Preparation {
   readonly #state: State;
   readonly #reader: EventReader;
   /** The events that could be read; the others fail again, and say why, when they are applied. */
-  readonly readings = new Map<Seq, Reading>();
+  readonly readings = new Map<LogEvent, Reading>();
   readonly #touched: Window[] = [];
   readonly #removals: Removal[] = [];
 
@@ -51,7 +54,7 @@ export class Preparation {
   #read(event: LogEvent): Reading | undefined {
     try {
       const reading = this.#reader.read(event);
-      this.readings.set(event.seq, reading);
+      this.readings.set(event, reading);
       return reading;
     } catch {
       return undefined;
@@ -125,17 +128,20 @@ export class Preparation {
   }
 
   *#loadWindows(windows: readonly Window[]): Generator<Needs, void, Loaded> {
+    const unknown = windows.filter(({ known }) => !known);
+    for (let at = 0; at < unknown.length; at += mostAsked) yield* this.#loadSomeWindows(unknown.slice(at, at + mostAsked));
+  }
+
+  *#loadSomeWindows(windows: readonly Window[]): Generator<Needs, void, Loaded> {
     const wanted = new Map<string, Window[]>();
     const groups = new Set<Group>();
     for (const window of windows) {
-      if (window.known) continue;
       if (!window.group.newest) groups.add(window.group);
       const name = `${window.level}:${window.group.text}`;
       const others = wanted.get(name);
       if (others) others.push(window);
       else wanted.set(name, [window]);
     }
-    if (wanted.size === 0) return;
     const lists = [...wanted.values()];
     const asked = [...groups];
     const loaded = yield {
@@ -191,21 +197,21 @@ export class Preparation {
   }
 
   *#loadContents(points: readonly Window[], values: readonly Window[]): Generator<Needs, void, Loaded> {
-    if (points.length + values.length === 0) return;
-    const loaded = yield {
-      ...nothing,
-      points: points.map(({ group, index }) => ({ group: group.text, index })),
-      values: values.map(({ level, group, index }) => ({ level, group: group.text, index })),
-    };
-    for (const [position, window] of points.entries()) {
-      const stored = new Map<string, Place>();
-      for (const [id, point] of loaded.points[position]!) stored.set(id, toPlace(point));
-      window.points = this.#pointsSince(loaded.seq, window, stored);
-      this.#state.memory.grew(window.points.size);
+    for (const some of portions(points)) {
+      const loaded = yield { ...nothing, points: some.map(({ group, index }) => ({ group: group.text, index })) };
+      for (const [position, window] of some.entries()) {
+        const stored = new Map<string, Place>();
+        for (const [id, point] of loaded.points[position]!) stored.set(id, toPlace(point));
+        window.points = this.#pointsSince(loaded.seq, window, stored);
+        this.#state.memory.grew(window.points.size);
+      }
     }
-    for (const [position, window] of values.entries()) {
-      window.values = this.#valuesSince(loaded.seq, window, new Map(loaded.values[position]));
-      this.#state.memory.grew(window.values.size);
+    for (const some of portions(values)) {
+      const loaded = yield { ...nothing, values: some.map(({ level, group, index }) => ({ level, group: group.text, index })) };
+      for (const [position, window] of some.entries()) {
+        window.values = this.#valuesSince(loaded.seq, window, new Map(loaded.values[position]));
+        this.#state.memory.grew(window.values.size);
+      }
     }
   }
 
@@ -241,6 +247,21 @@ export class Preparation {
 /** What the store has, and what has been made since. */
 function newestOf({ levels }: Group, stored: readonly (number | undefined)[]): number[] {
   return levels.map((windows, level) => Math.max(stored[level] ?? -Infinity, ...windows.keys()));
+}
+
+/** Windows in order, as many at once as have not too many points or values together; one that has more by itself is alone. */
+function* portions(windows: readonly Window[]): Generator<readonly Window[]> {
+  let some: Window[] = [];
+  let size = 0;
+  for (const window of windows) {
+    if (some.length > 0 && size + window.count > mostAsked) {
+      yield some;
+      [some, size] = [[], 0];
+    }
+    some.push(window);
+    size += window.count;
+  }
+  if (some.length > 0) yield some;
 }
 
 /** Two points are a window's first and last. */

@@ -12,6 +12,8 @@ export class State {
   readonly memory: Memory;
   /** The largest time of an event so far. */
   logTime: Micros = 0;
+  /** By level, the oldest window that was kept when this was last noted, see `EngineMeta.oldest`. */
+  #oldest: readonly number[] = [];
   /** Counts the preparations. */
   generation = 0;
   committed: Seq = 0;
@@ -34,7 +36,24 @@ export class State {
     this.blank = false;
     this.#lost = [];
     this.logTime = 0;
+    this.#oldest = [];
     this.committed = 0;
+  }
+
+  /** @param oldest as it was stored */
+  restore(logTime: Micros, oldest: readonly number[]): void {
+    this.logTime = logTime;
+    this.#oldest = oldest;
+  }
+
+  /** Notes the oldest window of each level that is kept, and says which: it never falls, though windows may be kept for longer than before. */
+  noteOldest(): readonly number[] {
+    const { logTime, levels } = this;
+    return (this.#oldest = levels.oldestAt(logTime).map((index, level) => Math.max(index, this.#oldest[level] ?? -Infinity)));
+  }
+
+  isExpired(level: number, index: number): boolean {
+    return index < (this.#oldest[level] ?? -Infinity) || this.levels.isExpired(level, index, this.logTime);
   }
 
   /** Everything up to this sequence is in the store. */
@@ -57,6 +76,8 @@ export class State {
     this.memory.clear();
     this.#lost = [];
     this.blank = true;
+    // Nothing is left that there could be a part of.
+    this.#oldest = [];
     this.batches.at(-1)!.clear(seq);
   }
 
@@ -70,12 +91,12 @@ export class State {
 
   /** The windows of a contribution by level, as far as they are kept; `known` is false when the store is to be asked. */
   windowsOf({ group: text, at }: Entry): (Window | undefined)[] {
-    const { memory, levels, logTime } = this;
+    const { memory, levels } = this;
     const group = memory.group(text);
     const windows: (Window | undefined)[] = [];
     for (let level = 0; level < levels.count; level++) {
       const index = levels.indexOf(level, at);
-      windows.push(levels.isExpired(level, index, logTime) ? undefined : this.#known(memory.window(group, level, index)));
+      windows.push(this.isExpired(level, index) ? undefined : this.#known(memory.window(group, level, index)));
     }
     return windows;
   }

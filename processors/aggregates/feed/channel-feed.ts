@@ -90,8 +90,8 @@ export class ChannelFeed {
     this.#dirty.clear();
     try {
       const isPlaced = await reader.use(name, async (view) => {
-        const { head } = await view.changes(Number.MAX_SAFE_INTEGER, 1);
-        if (head.seq === undefined || signal.aborted) return false;
+        const { head, forgotten } = await view.changes(Number.MAX_SAFE_INTEGER, 1);
+        if (head.seq === undefined || head.seq < forgotten || signal.aborted) return false;
         [this.#position, this.#epoch, this.#definition] = [head.seq, head.epoch, view.definition];
         return true;
       });

@@ -111,6 +111,8 @@ export class Subscriber {
     if (this.#ended) return;
     if (head.seq === undefined || head.epoch !== start.epoch) throw new Ended(building);
     if (!start.snapshot && start.after < forgotten) throw new Ended(expired);
+    // Made anew, it has not come yet to where the former one may have been.
+    if (head.seq < forgotten) throw new Ended(building);
     this.#begun = true;
     if (start.snapshot) return this.#sendSnapshot(view, head.seq);
     receiver.begun(start.after);

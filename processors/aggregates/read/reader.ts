@@ -1,5 +1,6 @@
 import type { RedisClient } from '../../../pipeline/clients/redis.ts';
 import { HeadwaterError, messageOf } from '../../../pipeline/runtime/errors.ts';
+import { RequestFault } from '../../../pipeline/runtime/request-fault.ts';
 import type { Definition } from '../model.ts';
 import { registryKey } from '../store/keys.ts';
 import { Registry, type Served } from '../store/registry.ts';
@@ -30,13 +31,21 @@ export class AggregateReader {
       try {
         return await work(view);
       } catch (error) {
-        if (!(error instanceof Moved)) throw error;
-        view = this.#keep(name, error.entry);
+        const entry = error instanceof Moved ? error.entry : await this.#newer(name, view, error);
+        if (entry === undefined) throw error;
+        view = this.#keep(name, entry);
         if (attempt >= mostAttempts)
           throw new HeadwaterError('aggregate_changing', 'the definition changes all the time', { reaction: 'retry' });
       }
     }
     return undefined;
+  }
+
+  /** A request that a definition does not allow may be right by the one that is served by now: its entry, if there is another. */
+  async #newer(name: string, view: AggregateView, error: unknown): Promise<string | undefined> {
+    if (!(error instanceof RequestFault)) return undefined;
+    const entry = (await asked(this.#client.hget(registryKey, name))) ?? '';
+    return view.isOf(entry) ? undefined : entry;
   }
 
   #keep(name: string, entry: string): AggregateView | undefined {

@@ -23,13 +23,15 @@ if entry ~= text() then return {0, entry} end
 local prefix, withValues, budget = text(), text() == '1', number()
 local clockText = redis.call('GET', prefix .. ':clock')
 local clock = tonumber(clockText)
+local meta = redis.call('GET', prefix .. ':meta')
+local oldest = meta and cjson.decode(meta).oldest or {}
 local levels = {}
 for n = 1, number() do
   local level = {n = n, text = text(), micros = number(), keep = number()}
   levels[n] = level
   level.size = level.micros / levels[1].micros
-  -- Windows that begin before are gone, whether or not they have been swept away.
-  level.first = clock and math.floor((clock - level.keep) / level.micros) + 1 or -math.huge
+  -- Windows that begin before are gone, whether or not they have been swept away: also those that were kept no longer before they were to be kept for longer.
+  level.first = math.max(clock and math.floor((clock - level.keep) / level.micros) + 1 or -math.huge, oldest[n] or -math.huge)
 end
 
 local function answer(body)
@@ -54,7 +56,7 @@ local function window(level, index, group)
   if not record then return nil end
   spent = spent + 1
   if not withValues then return {level.n, index, record} end
-  local kind = string.sub(record, -2, -2) == '1' and ':b:' or ':v:'
+  local kind = string.sub(record, -1) == '1' and ':b:' or ':v:'
   local counts = redis.call('HGETALL', prefix .. kind .. level.text .. ':' .. index .. ':' .. group)
   spent = spent + #counts / 2
   return {level.n, index, record, counts}
@@ -81,6 +83,11 @@ local function cover(group, first, last, into)
       end
     end
   end
+end
+
+-- The same; nothing where some of them are kept no longer.
+local function coverWhole(group, first, last, into)
+  if first >= levels[1].first then cover(group, first, last, into) end
 end
 
 -- The first of these groups that there is.
@@ -178,7 +185,7 @@ local function add(group)
   if pane then
     for n, panes in ipairs(sliding) do
       slid[n] = {}
-      cover(group, math.max(pane - panes + 1, levels[1].first), pane, slid[n])
+      coverWhole(group, pane - panes + 1, pane, slid[n])
     end
   end
   if #windows > 0 or pane then found[#found + 1] = {group, windows, pane and int(pane), slid} end
@@ -243,7 +250,7 @@ for n = 1, number() do
   if pane then
     for k, size in ipairs(sliding) do
       slid[k] = {}
-      cover(group, math.max(pane - size + 1, levels[1].first), pane, slid[k])
+      coverWhole(group, pane - size + 1, pane, slid[k])
     end
   end
   found[n] = {windows, pane and int(pane), slid}

@@ -117,6 +117,11 @@ export class AggregateView {
     this.#entry = entry;
   }
 
+  /** Is it of this entry of the registry? */
+  isOf(entry: string): boolean {
+    return entry === this.#entry;
+  }
+
   async series(request: SeriesRequest): Promise<SeriesPage> {
     const { groups, size, from, to, limit } = request;
     return 'window' in size ? this.#tumbling(groups, size.window, from, to, limit) : this.#slid(groups, size.sliding, from, to, limit);

@@ -33,8 +33,13 @@ export const aggregateKeys = {
   rows: (prefix: string) => `${prefix}:rows`,
   /** Sorted set, all scores 0: every group that has a window. Of a group that is not in it there is nothing, whatever other keys say. */
   groups: (prefix: string) => `${prefix}:groups`,
-  /** Sorted set: groups that a truncate has emptied, and whose other keys are still to be removed. */
+  /** Sorted set: groups that a truncate has emptied, and whose other keys are still to be removed; further ones have a number behind it (`dropped:1`). */
   dropped: (prefix: string) => `${prefix}:dropped`,
+  /**
+   * List: `<number>:<level from 1>:<group>` of each `t:<number>:<level>:<group>`, which is what `indexes` was of an emptied group: of these windows there
+   * may still be values, buckets and points. They are of nothing while the window has no record, and go before it has one again.
+   */
+  tossed: (prefix: string) => `${prefix}:tossed`,
   /** String: JSON of what the engine knows besides. */
   meta: (prefix: string) => `${prefix}:meta`,
   /** String: microseconds since 1970 up to which the log's clock has been folded; windows that begin longer ago than they are kept are as good as gone. */

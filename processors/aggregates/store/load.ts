@@ -17,8 +17,13 @@ local function take() i = i + 1 return ARGV[i - 1] end
 local function count() return tonumber(take()) end
 local dropped = prefix .. ':dropped'
 local littered = redis.call('EXISTS', dropped) == 1
+local groupsKey = prefix .. ':groups'
 -- A truncate has emptied it, whatever is still there.
-local function isDropped(group) return littered and redis.call('ZSCORE', dropped, group) end
+local function isDropped(group) return littered and not redis.call('ZSCORE', groupsKey, group) end
+-- Of a window without a record there is nothing, either.
+local function isThere(level, index, group)
+  return not isDropped(group) and redis.call('HEXISTS', prefix .. ':w:' .. group, level .. ':' .. index) == 1
+end
 local function some(key, n)
   local found = {}
   while n > 0 do
@@ -47,11 +52,11 @@ for n = 1, count() do
 end
 for n = 1, count() do
   local group, index = take(), take()
-  points[n] = isDropped(group) and {} or redis.call('HGETALL', prefix .. ':p:' .. index .. ':' .. group)
+  points[n] = isThere(levels[1], index, group) and redis.call('HGETALL', prefix .. ':p:' .. index .. ':' .. group) or {}
 end
 for n = 1, count() do
   local level, group, index = take(), take(), take()
-  values[n] = isDropped(group) and {} or redis.call('HGETALL', prefix .. ':v:' .. level .. ':' .. index .. ':' .. group)
+  values[n] = isThere(level, index, group) and redis.call('HGETALL', prefix .. ':v:' .. level .. ':' .. index .. ':' .. group) or {}
 end
 return {redis.call('HGET', KEYS[1], 'seq'), rows, windows, newest, points, values}`);
 
@@ -117,7 +122,8 @@ function inOrderOf({ windows }: Needs, groups: readonly string[], answers: reado
 /** What the engine knows besides, as it was when the offset was stored; undefined when nothing has been stored yet. */
 export async function loadMeta(client: RedisClient, keys: RedisKeys): Promise<EngineMeta | undefined> {
   const text = await client.get(aggregateKeys.meta(keys.prefix));
-  return text == null ? undefined : (JSON.parse(text) as EngineMeta);
+  // The oldest windows are not in what former versions have stored.
+  return text == null ? undefined : { oldest: [], ...(JSON.parse(text) as Omit<EngineMeta, 'oldest'> & Partial<EngineMeta>) };
 }
 
 function pairs(flat: readonly Buffer[]): [string, string][] {

@@ -1,9 +1,9 @@
 import { RedisScript, unexpectedAnswer, type RedisClient } from '../../../pipeline/clients/redis.ts';
-import type { EventLog } from '../../../pipeline/log/event-log.ts';
+import type { EventLog, Seq } from '../../../pipeline/log/event-log.ts';
 import { microsOf } from '../../../pipeline/runner/event-head.ts';
 import type { RedisKeys } from '../../../pipeline/runner/redis-keys.ts';
 import type { Offset } from '../../../pipeline/runner/state-store.ts';
-import type { Micros } from '../model.ts';
+import type { Definition, Micros } from '../model.ts';
 import { aggregateKeys } from './keys.ts';
 import { processorName } from './registry.ts';
 
@@ -38,13 +38,27 @@ export async function skipLost(
   throw unexpectedAnswer('a skip', answer);
 }
 
-/** Remembers that everything before the first folded event is missing, when the log no longer held what was before it. */
-export async function noteBeginning(client: RedisClient, keys: RedisKeys, eventLog: EventLog): Promise<void> {
+/**
+ * Whoever has seen windows of this aggregate when the log ended at `last` begins anew: windows there may be other ones, and nothing tells
+ * in which way. One more than `last`, since those who had seen everything are among them.
+ */
+export async function forgetChanges(client: RedisClient, keys: RedisKeys, last: Seq): Promise<void> {
+  await client.set(aggregateKeys.forgotten(keys.prefix), last + 1);
+}
+
+/**
+ * Remembers what a state lacks that was begun when the log no longer held everything: of `changes`, that all before the first folded event is missing;
+ * of both, that windows may once have had more in them.
+ */
+export async function noteBeginning(client: RedisClient, keys: RedisKeys, eventLog: EventLog, of: Definition['of']): Promise<void> {
+  const stored = await client.hget(keys.offset(processorName), 'from');
+  const { first, last, epochStart } = await eventLog.bounds();
+  const from = Number(stored ?? 0);
+  // Rows are made anew with each history of the log, changes are kept. Once noted it stays so: nobody works between the first commit and this.
+  if (from > (of === 'rows' ? epochStart : 1)) await client.set(aggregateKeys.forgotten(keys.prefix), last + 1, 'NX');
   const gaps = aggregateKeys.gaps(keys.prefix);
-  const from = await client.hget(keys.offset(processorName), 'from');
-  const { first, epochStart } = await eventLog.bounds();
-  if (from == null || Number(from) <= epochStart || (await client.exists(gaps)) === 1) return;
-  const event = await eventLog.get(Math.max(Number(from), first));
+  if (of === 'rows' || from <= epochStart || (await client.exists(gaps)) === 1) return;
+  const event = await eventLog.get(Math.max(from, first));
   const end = event && microsOf(event);
   if (end !== undefined) await client.rpush(gaps, JSON.stringify([0, end]));
 }

@@ -1,32 +1,51 @@
 import type { Contribution, RowPoint } from '../engine/effects.ts';
 import type { Point, WindowRecord } from '../model.ts';
 
-type Fields = readonly [
-  number,
-  string,
-  string,
-  string,
-  ...(readonly [number, string, string]),
-  ...(readonly [number, string, string]),
-  number,
-  0 | 1,
-];
+type Fields = [string, string, string, string, string, string, string, string, string, string, string, string];
 
-/** A record as Redis holds it: a JSON array. */
+const plainId = /^[\w.-]*$/;
+
+/**
+ * A record as Redis holds it: its fields with `|` between them, none of which JSON has to escape. Records are most of what is written, so what is the
+ * same is left out: min and max that are the first value, and the last place when it is the first.
+ */
 export function encodeRecord({ count, sum, min, max, open, close, revision, sketched }: WindowRecord): string {
-  // By hand: records are most of what is written.
-  return `[${count},"${sum}","${min}","${max}",${encodePlace(open)},${encodePlace(close)},${revision},${sketched ? 1 : 0}]`;
-}
-
-function encodePlace({ at, id, value }: Point): string {
-  return `${at},${/^[\w.-]*$/.test(id) ? `"${id}"` : JSON.stringify(id)},"${value}"`;
+  const first = open.value;
+  const last = close.id === open.id && close.at === open.at ? '||' : encodePlace(close);
+  return `${count}|${sum}|${min === first ? '' : min}|${max === first ? '' : max}|${encodePlace(open)}|${last}|${revision}|${sketched ? 1 : 0}`;
 }
 
 export function decodeRecord(text: string): WindowRecord {
-  const [count, sum, min, max, openAt, openId, openValue, closeAt, closeId, closeValue, revision, sketched] = JSON.parse(text) as Fields;
-  const open: Point = { at: openAt, id: openId, value: openValue };
-  const close: Point = { at: closeAt, id: closeId, value: closeValue };
-  return { count, sum, min, max, open, close, revision, sketched: sketched === 1 };
+  const [count, sum, min, max, openAt, openId, openValue, closeAt, closeId, closeValue, revision, sketched] = text.split('|') as Fields;
+  const open = decodePlace(openAt, openId, openValue);
+  const close = closeAt === '' ? open : decodePlace(closeAt, closeId, closeValue);
+  return {
+    count: Number(count),
+    sum,
+    min: min || openValue,
+    max: max || openValue,
+    open,
+    close,
+    revision: Number(revision),
+    sketched: sketched === '1',
+  };
+}
+
+function encodePlace({ at, id, value }: Point): string {
+  return `${at}|${plainId.test(id) ? id : encodeId(id)}|${value}`;
+}
+
+function decodePlace(at: string, id: string, value: string): Point {
+  return { at: Number(at), id: id.includes('%') ? decodeId(id) : id, value };
+}
+
+/** Four hexadecimal digits for each code unit that could be taken for something else. */
+function encodeId(id: string): string {
+  return id.replace(/[^\w.-]/g, (unit) => `%${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
+function decodeId(text: string): string {
+  return text.replace(/%(....)/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 16)));
 }
 
 /** What a row contributes, as Redis holds it: a JSON array. */

@@ -63,6 +63,11 @@ export class Registry {
     return (await this.#client.exists(namespaceOf(name, hash).lease(processorName))) === 1;
   }
 
+  /** Does it stand beside what is served, for a rebuild or since one? */
+  async isKept({ name, hash }: Namespace): Promise<boolean> {
+    return (await this.#client.hget(`{hw}:rebuild:${processorName}.${name}`, 'hash')) === hash;
+  }
+
   /** From now on what is in it is not to be trusted, until it is forgotten. */
   async condemn({ name, hash }: Namespace): Promise<void> {
     await this.#client.sadd(condemnedKey, `${name}:${hash}`);

@@ -6,6 +6,7 @@ import { closeRedis, connectRedis, type RedisClient } from '../../../pipeline/cl
 import { silentLogger } from '../../../pipeline/runtime/logging.ts';
 import { namespaceOf } from '../../../processors/aggregates/store/keys.ts';
 import { TestClient } from '../../gateway/support/harness.ts';
+import { tickEvent } from '../../support/row-events.ts';
 import { until } from '../../support/role-context.ts';
 import { tcpProxy, type TcpProxy } from '../../support/tcp-proxy.ts';
 import { startReading, trade, type Reading } from './support/reading.ts';
@@ -84,9 +85,35 @@ describe('aggregates whose definition changes', function () {
     expect((await reading.get('/trades?pair=a&size=5')).items[0]).to.include({ sum: '1', p50: '1' });
     expect(await socket.next('error')).to.include({ sub: 't', code: 'resume_expired' });
     await socket.next('unsubscribed');
+    // Who has read all of the former one is as far as who has read all of this one, until the log goes on.
+    expect(await socket.subscribe({ sub: 'u', channel, snapshot: true })).to.include({ type: 'error', code: 'overload' });
+    const seq = await reading.push(tickEvent(2));
+    await until(async () => (await reading.get('/trades?pair=a&size=5')).seq === seq);
+    expect(await socket.subscribe({ sub: 'v', channel, from: { after: seq - 1 } })).to.include({ type: 'error', code: 'resume_expired' });
     socket.send({ type: 'subscribe', id: 1, sub: 't', channel, snapshot: true });
     expect((await socket.next('snapshot'))['items']).to.have.nested.property('[0].event.by.size', 5);
     socket.ws.terminate();
+  });
+
+  it('show no windows in part when they are kept for longer again', async () => {
+    const shown = async (path: string): Promise<unknown> =>
+      (await reading.get(path)).items.map(({ start, sum }) => [String(start).slice(14, 16), sum]);
+    await writeFile(file, catalog('[sum], retention: { 1m: 5m }'));
+    await until(async () => (await reading.get('')).items.some(({ retention }) => (retention as { '1m': string })['1m'] === '5m'));
+    await reading.append(trade('insert', 2, { price: '2' }, 600));
+    await writeFile(file, catalog('[sum], sliding: [10m]'));
+    await until(async () => (await reading.get('/trades/latest?sliding=10m')).status === 200);
+    await reading.append(trade('insert', 3, { price: '4' }, 601), trade('update', 3, { price: '4' }, 200));
+    expect(await shown('/trades?pair=a')).to.deep.equal([['10', '2']]);
+    expect(await shown('/trades?pair=a&sliding=10m')).to.deep.equal([]);
+    // What ends now begins in the first minute.
+    expect(await shown('/trades/latest?sliding=10m')).to.deep.equal([]);
+    await reading.append(trade('insert', 4, { price: '8' }, 960));
+    expect(await shown('/trades?pair=a&sliding=10m')).to.deep.equal([
+      ['06', '2'],
+      ['07', '10'],
+    ]);
+    expect(await shown('/trades/latest?sliding=10m')).to.deep.equal([['07', '10']]);
   });
 
   it('tell their subscribers when they are made anew', async () => {

@@ -220,6 +220,43 @@ describe('aggregates role', () => {
     expect([await total(both[0]!), await total(both[1]!)]).to.deep.equal([40, 40]);
   });
 
+  for (const [what, text] of [
+    ['rows', price],
+    ['changes', changes],
+  ] as const) {
+    const again = definitionOf(text);
+    const forgotten = async (): Promise<number> =>
+      Number(await redis.client.get(aggregateKeys.forgotten(namespaceOf('price', again.hash).prefix)));
+    const emptied = async (): Promise<void> => {
+      log.add(...events(1, 50));
+      start({ price: text });
+      await untilFolded(redis, [again], 50);
+      await roles.pop()!.stop();
+      await redis.client.flushdb();
+    };
+
+    it(`lets everybody begin anew when ${what} are made again from a trimmed log, once`, async () => {
+      await emptied();
+      log.trim(41);
+      start({ price: text });
+      await untilFolded(redis, [again], 50);
+      // Also those who had seen all fifty.
+      expect(await forgotten()).to.equal(51);
+      await roles.pop()!.stop();
+      log.add(...events(51, 60));
+      start({ price: text });
+      await untilFolded(redis, [again], 60);
+      expect(await forgotten()).to.equal(51);
+    });
+
+    it(`lets everybody go on when ${what} are made again from all of the log`, async () => {
+      await emptied();
+      start({ price: text });
+      await untilFolded(redis, [again], 50);
+      expect(await forgotten()).to.equal(0);
+    });
+  }
+
   it('fills an emptied Redis again from the log', async () => {
     log.add(...events(1, 50));
     start({ price });

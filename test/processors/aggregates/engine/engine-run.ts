@@ -98,9 +98,15 @@ export interface Cuts {
 
 export const oneByOne: Cuts = { read: [1], effects: [1], underWay: 0, restart: Infinity, mostRecords: 1_000 };
 
-/** Applies events from sequence 1 on, as a session of the runner does. */
-export function runEngine(definition: Definition, events: readonly NewEvent[], cuts: Cuts, store = new EngineStore()): EngineStore {
-  const log = events.map((event, n): LogEvent => ({ ...event, seq: n + 1 }));
+/** Applies events from sequence 1 (or the one after `after`) on, as a session of the runner does. */
+export function runEngine(
+  definition: Definition,
+  events: readonly NewEvent[],
+  cuts: Cuts,
+  store = new EngineStore(),
+  after: Seq = 0,
+): EngineStore {
+  const log = events.map((event, n): LogEvent => ({ ...event, seq: after + n + 1 }));
   const run = new EngineRun(definition, cuts, store);
   for (let at = 0, n = 0; at < log.length; n++) {
     const size = cuts.read[n % cuts.read.length]!;

@@ -1,7 +1,9 @@
 import { expect } from 'chai';
+import type { NewEvent } from '../../../../pipeline/log/event-log.ts';
+import type { Definition } from '../../../../processors/aggregates/model.ts';
 import { rowEvent } from '../../../support/row-events.ts';
 import { definition } from './definitions.ts';
-import { oneByOne, runEngine } from './engine-run.ts';
+import { EngineStore, oneByOne, runEngine } from './engine-run.ts';
 
 const start = Date.UTC(2026, 10, 22, 12);
 const minute = start / 60_000;
@@ -30,4 +32,55 @@ describe('aggregates: a pane that changes and expires in one batch', () => {
       expect(store.points.get(`${minute + 16}:[]`)?.size).to.equal(2);
     });
   }
+});
+
+describe('aggregates: a retention that changes', () => {
+  // Ten times as long.
+  const [long, short] = ['5m', '1m'].map((keep) => definition({ sizes: ['1m', '5m'], keep })) as [Definition, Definition];
+  const events = (from: number, ...seconds: number[]) => seconds.map((second, i) => trade(from + i, 'insert', from + i, second));
+  const minutes = (store: EngineStore): string[] =>
+    [...store.windows.keys()].filter((name) => name.startsWith('0:')).map((name) => String(Number(name.split(':')[1]) - minute));
+  let store: EngineStore;
+  /** The log goes on with these events, folded by a new session with this definition. */
+  const go = (given: Definition, more: readonly NewEvent[]): void => {
+    runEngine(given, more, { ...oneByOne, read: [3], effects: [2] }, store, store.seq);
+  };
+  beforeEach(() => {
+    store = new EngineStore();
+    go(long, events(1, 0, 1_200));
+    expect(minutes(store)).to.deep.equal(['0', '20']);
+  });
+
+  it('notes the oldest windows that are kept, to the microsecond', () => {
+    // Kept for 50 minutes from their start.
+    go(long, [trade(3, 'insert', 3, 3_000 - 0.001)]);
+    expect(store.meta!.oldest).to.deep.equal([minute, minute / 5]);
+    go(long, [trade(4, 'insert', 4, 3_000)]);
+    expect(store.meta!.oldest).to.deep.equal([minute + 1, minute / 5 + 1]);
+  });
+
+  it('once longer again brings back no window that was kept no longer', () => {
+    go(short, events(3, 1_200));
+    expect(store.meta!.oldest).to.deep.equal([minute + 11, minute / 5 + 3]);
+    go(long, events(4, 601, 1_201, 660));
+    expect(store.meta!.oldest).to.deep.equal([minute + 11, minute / 5 + 3]);
+    expect(minutes(store)).to.have.members(['0', '11', '20']);
+    // The row of the eleventh minute goes into one that nobody keeps.
+    go(long, [trade(7, 'update', 6, 601)]);
+    expect(minutes(store)).to.have.members(['0', '20']);
+    expect(store.rows.has('6')).to.equal(false);
+  });
+
+  it('takes effect at once when everything has gone', () => {
+    go(short, events(3, 1_200));
+    go(long, [{ ...trade(4, 'delete', 1, 1_200), subject: 'ev.public.trades.truncate' }, ...events(5, 601)]);
+    expect(minutes(store)).to.deep.equal(['10']);
+    expect(store.meta!.oldest).to.deep.equal([minute - 29, minute / 5 - 5]);
+  });
+
+  it('counts from today on where former versions have noted nothing', () => {
+    store.meta = { ...store.meta!, oldest: [] };
+    go(short, events(3, 601, 660));
+    expect(minutes(store)).to.have.members(['0', '11', '20']);
+  });
 });

@@ -7,7 +7,7 @@ import type { Definition, WindowRecord } from '../../../../processors/aggregates
 import { redisAggregates } from '../../../../processors/aggregates/store/commit.ts';
 import { aggregateKeys } from '../../../../processors/aggregates/store/keys.ts';
 import { loadMeta, loadNeeds } from '../../../../processors/aggregates/store/load.ts';
-import { removeNamespace, skipLost, statePatterns } from '../../../../processors/aggregates/store/mend.ts';
+import { forgetChanges, removeNamespace, skipLost, statePatterns } from '../../../../processors/aggregates/store/mend.ts';
 import { parseCatalog } from '../../../../schemas/catalog-file.ts';
 import { redisNamespace, type RedisNamespace } from '../../../support/redis-namespace.ts';
 
@@ -55,7 +55,7 @@ describe('aggregates in Redis', () => {
   afterEach(() => redis.close());
 
   function effectsOf(sealed: Partial<SealedEffects>): AggregateEffects {
-    const meta = { logTime: 0, numbers: [] };
+    const meta = { logTime: 0, numbers: [], oldest: [-120, -2] };
     return { seal: () => ({ cleared: undefined, meta, windows: [], rows: new Map(), points: [], changed: [], ...sealed }) };
   }
   async function commit(sealed: Partial<SealedEffects> = {}): Promise<void> {
@@ -78,7 +78,7 @@ describe('aggregates in Redis', () => {
   it('are read back as they were stored, at the sequence they were stored with', async () => {
     const contribution = { group: a, at: 5, id: 'p1', value: '1.10' };
     await commit({
-      meta: { logTime: 9, numbers: ['id'] },
+      meta: { logTime: 9, numbers: ['id'], oldest: [-119, -1] },
       windows: [windowOf(a, 0, 3, { values: new Map([['1.1', 2]]) }), windowOf(a, 0, -20), windowOf(a, 1, 0)],
       rows: new Map([['r1', contribution]]),
       points: [pointOf(a, 3, 'r1')],
@@ -104,7 +104,7 @@ describe('aggregates in Redis', () => {
       points: [new Map([['pr1', { at: 3 * minute, id: 'pr1', value: '3', row: 'r1' }]])],
       values: [new Map([['1.1', 2]])],
     });
-    expect(await loadMeta(redis.client, redis.keys)).to.deep.equal({ logTime: 9, numbers: ['id'] });
+    expect(await loadMeta(redis.client, redis.keys)).to.deep.equal({ logTime: 9, numbers: ['id'], oldest: [-119, -1] });
     expect(await groups()).to.deep.equal([a]);
   });
 
@@ -214,6 +214,109 @@ describe('aggregates in Redis', () => {
     });
   });
 
+  describe('of a large group', () => {
+    const size = 3_000;
+    const all = Array.from({ length: size }, (_, i) => i);
+    const values = new Map([['1', 2]]);
+    const fill = (): Promise<void> =>
+      commit({
+        windows: all.map((index) => windowOf(a, 0, index, { values })),
+        points: all.map((index) => pointOf(a, index, `r${index}`)),
+        rows: new Map(all.map((index) => [`r${index}`, { group: a, at: index * minute, id: `pr${index}`, value: '3' }])),
+      });
+    /** Commits until no more keys go, and says how many went with a commit at most. */
+    const mostGone = async (): Promise<number> => {
+      let most = 0;
+      for (let before = (await keysLeft()).length, quiet = 0; quiet < 2;) {
+        await commit();
+        const now = (await keysLeft()).length;
+        most = Math.max(most, before - now);
+        quiet = now < before ? 0 : quiet + 1;
+        before = now;
+      }
+      return most;
+    };
+
+    it('go bit by bit after a truncate, also when it is written to', async () => {
+      await fill();
+      await commit({ cleared: 2 });
+      const before = (await keysLeft()).length;
+      await commit({ windows: [windowOf(a, 0, 2, { record: recordOf(1), values: new Map([['5', 1]]) })], points: [pointOf(a, 2, 'r9')] });
+      expect(before - (await keysLeft()).length).to.be.within(500, 2_200);
+      expect(await mostGone()).to.be.within(500, 2_200);
+      expect(await keysLeft()).to.have.members([
+        ...['clock', 'forgotten', 'groups', 'meta', 'offset:aggregates'],
+        ...[`i:1m:${a}`, `p:2:${a}`, `v:1m:2:${a}`, `w:${a}`],
+      ]);
+    });
+
+    it('show nothing of before while they go, however often they are truncated', async () => {
+      const last = size - 1;
+      const contents = async (): Promise<unknown> => {
+        const loaded = await load({ points: [{ group: a, index: last }], values: [{ level: 0, group: a, index: last }], newest: [a] });
+        return [loaded.newest[0]![0], [...loaded.points[0]!.keys()], [...loaded.values[0]!]];
+      };
+      for (let n = 1; n <= 3; n++) {
+        await fill();
+        expect(await contents()).to.deep.equal([last, [`pr${last}`], [['1', 2]]]);
+        await commit({ cleared: seq + 1 });
+        expect(await contents()).to.deep.equal([undefined, [], []]);
+        await commit({ windows: [windowOf(a, 0, 7)] });
+        expect(await contents()).to.deep.equal([7, [], []]);
+        if (n === 3) break;
+        await commit({ windows: [windowOf(a, 0, last, { values: new Map([['5', n]]) })], points: [pointOf(a, last, 'r9')] });
+        expect(await contents()).to.deep.equal([last, ['pr9'], [['5', n]]]);
+        await commit({ cleared: seq + 1 });
+      }
+      await commit({ cleared: seq + 1 });
+      await mostGone();
+      expect(await keysLeft()).to.deep.equal(['clock', 'forgotten', 'meta', 'offset:aggregates']);
+    });
+
+    it('are there as they should be when many groups are emptied again before all of the first have gone', async () => {
+      const many = (n: number): string[] => Array.from({ length: 1_500 }, (_, i) => `["${n}.${i}"]`);
+      for (let n = 0; n < 3; n++) {
+        await commit({ windows: [...many(n), a].map((group) => windowOf(group, 0, n, { values })) });
+        await commit({ cleared: seq + 1 });
+      }
+      await commit({ windows: [windowOf(a, 0, 9), windowOf(many(0)[1_499]!, 0, 9)] });
+      await mostGone();
+      expect(await groups()).to.have.members([a, many(0)[1_499]]);
+      expect(await countsOf(a, 0, [0, 1, 2, 9])).to.deep.equal([undefined, undefined, undefined, 2]);
+      expect((await keysLeft()).length).to.equal(5 + 2 * 2);
+    });
+
+    it('go bit by bit when they are old, with their rows, and without those that are elsewhere by then', async () => {
+      const row = (n: number): string => `r${n}`;
+      await commit({
+        windows: [windowOf(a, 0, 3, { values }), windowOf(a, 0, 9)],
+        points: [
+          { group: a, index: 3, points: new Map(all.map((n) => [row(n), { at: 3 * minute, id: row(n), value: '3', row: row(n) }])) },
+          { group: a, index: 9, points: new Map([['x', { at: 9 * minute, id: 'x', value: '3', row: 'x' }]]) },
+        ],
+        rows: new Map([...all.map(row), 'x'].map((name) => [name, { group: a, at: 3 * minute, id: name, value: '3' }])),
+      });
+      const meta = { logTime: 0, numbers: [], oldest: [9, 0] };
+      const left = (): Promise<number> => redis.client.hlen(`${redis.keys.prefix}:rows`);
+      await commit({ meta });
+      expect(await left()).to.be.within(1, size);
+      const [still] = await redis.client.hkeys(aggregateKeys.points(redis.keys.prefix, 3, a));
+      const moved = { group: a, at: 9 * minute, id: still!, value: '4' };
+      await commit({
+        meta,
+        rows: new Map([[still!, moved]]),
+        points: [
+          { group: a, index: 3, points: new Map([[still!, undefined]]) },
+          { group: a, index: 9, points: new Map([[still!, { ...moved, row: still! }]]) },
+        ],
+      });
+      for (let n = 0; n < 3; n++) await commit({ meta });
+      expect(await redis.client.hkeys(`${redis.keys.prefix}:rows`)).to.have.members([still, 'x']);
+      expect(await countsOf(a, 0, [3, 9])).to.deep.equal([undefined, 2]);
+      expect((await keysLeft()).filter((key) => /^[vbp]:/.test(key))).to.deep.equal([`p:9:${a}`]);
+    });
+  });
+
   it('go with their rows when they are older than they are kept, in every group', async () => {
     const many = Array.from({ length: 50 }, (_, i) => `["${String(i).padStart(2, '0')}"]`);
     for (const group of many) {
@@ -227,11 +330,9 @@ describe('aggregates in Redis', () => {
       });
     }
     await commit({ windows: [windowOf('["gone"]', 0, 3)] });
-    // A window that began not quite two hours before is still kept.
-    const logTime = 123 * minute - 1;
-    for (let i = 0; i < 5; i++) await commit({ meta: { logTime, numbers: [] } });
+    for (let i = 0; i < 5; i++) await commit({ meta: { logTime: 0, numbers: [], oldest: [3, 1] } });
     expect(await countsOf(many[0]!, 0, [3])).to.deep.equal([2]);
-    for (let i = 0; i < 5; i++) await commit({ meta: { logTime: logTime + 1, numbers: [] } });
+    for (let i = 0; i < 5; i++) await commit({ meta: { logTime: 0, numbers: [], oldest: [4, 1] } });
     for (const group of many) {
       expect(await countsOf(group, 0, [3, 200]), group).to.deep.equal([undefined, 2]);
       expect(await countsOf(group, 1, [0, 3]), group).to.deep.equal([undefined, 2]);
@@ -251,8 +352,20 @@ describe('aggregates in Redis', () => {
     expect(await redis.client.zrange(aggregateKeys.changed(prefix), '0', '0', 'WITHSCORES')).to.deep.equal([`4:${a}`, '3']);
   });
 
+  it('never forget less than before, whatever is emptied or too much meanwhile', async () => {
+    const { prefix } = redis.keys;
+    await forgetChanges(redis.client, redis.keys, 9);
+    await commit({ cleared: 1 });
+    await commit({ changed: Array.from({ length: 100_001 }, (_, i) => ({ group: a, index: i, seq: 2 })) });
+    expect(await redis.client.get(aggregateKeys.forgotten(prefix))).to.equal('10');
+  });
+
   it('remember from when to when events are missing that they had to skip', async () => {
-    await commit({ meta: { logTime: 5 * minute, numbers: [] }, windows: [windowOf(a, 0, 3)], changed: [{ group: a, index: 3, seq: 1 }] });
+    await commit({
+      meta: { logTime: 5 * minute, numbers: [], oldest: [-115, -1] },
+      windows: [windowOf(a, 0, 3)],
+      changed: [{ group: a, index: 3, seq: 1 }],
+    });
     const skip = { expected: { seq: 1, epoch: 'e' }, next: { seq: 40, epoch: 'f' }, end: 9 * minute };
     expect(await skipLost(redis.client, redis.keys, { ...skip, expected: { seq: 0, epoch: 'e' } })).to.equal(undefined);
     expect(await skipLost(redis.client, redis.keys, skip)).to.equal(5 * minute);

@@ -1,14 +1,13 @@
 import { expect } from 'chai';
 import type { ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { PgClient } from '../../../../pipeline/clients/postgres.ts';
 import { pause } from '../../../../pipeline/runtime/backoff.ts';
 import { namespaceOf } from '../../../../processors/aggregates/store/keys.ts';
-import { startCli } from '../../../cli/support/run-cli.ts';
 import { captureFixture, type CaptureFixture } from '../../../pipeline/capture/support/fixture.ts';
 import { Random } from '../../../pipeline/capture/support/random.ts';
+import { Instances } from '../../../support/instances.ts';
 import { redisDatabase, type RedisDatabase } from '../../../support/redis-database.ts';
 import { temporaryDirectory } from '../../../support/servers.ts';
 import { differences, expectedWindows } from './expected.ts';
@@ -61,9 +60,7 @@ class Trial {
   readonly #fixture: CaptureFixture;
   readonly #redis: RedisDatabase;
   readonly #directory = temporaryDirectory();
-  readonly #children = new Set<ChildProcess>();
-  readonly #said: string[] = [];
-  #failure: Error | undefined;
+  readonly #instances: Instances;
   #ofWorking = 0;
 
   constructor(options: AggregatesCrashOptions, fixture: CaptureFixture, redis: RedisDatabase) {
@@ -71,17 +68,23 @@ class Trial {
     this.#random = new Random(options.seed);
     this.#fixture = fixture;
     this.#redis = redis;
+    this.#instances = new Instances('aggregates', {
+      DATABASE_URL: fixture.databaseUrl,
+      NATS_URL: fixture.natsUrls.operator,
+      REDIS_URL: redis.url,
+      HEADWATER_CATALOG: join(this.#directory, 'catalog.yaml'),
+    });
   }
 
   get lastWords(): string {
-    return this.#said.slice(-25).join('');
+    return this.#instances.lastWords;
   }
 
   async run(): Promise<AggregatesCrashReport> {
     for (const statement of tradesSchema) await this.#fixture.sql.query(statement);
     await this.#fixture.streaming({ catalog: tradesCatalog(), env: { HEADWATER_TICK: '200ms' } });
     writeFileSync(join(this.#directory, 'catalog.yaml'), tradesYaml);
-    for (let i = 0; i < instances; i++) this.#startOne();
+    for (let i = 0; i < instances; i++) this.#instances.start();
     const stopping = new AbortController();
     const load = this.#load(await this.#fixture.connect(), stopping.signal);
     try {
@@ -97,7 +100,7 @@ class Trial {
   }
 
   async end(): Promise<void> {
-    for (const child of this.#children) await this.#kill(child);
+    await this.#instances.killAll();
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
@@ -109,28 +112,6 @@ class Trial {
     }
   }
 
-  #startOne(): void {
-    const child = startCli(['run', 'aggregates'], {
-      DATABASE_URL: this.#fixture.databaseUrl,
-      NATS_URL: this.#fixture.natsUrls.operator,
-      REDIS_URL: this.#redis.url,
-      HEADWATER_ADMIN_PORT: '0',
-      HEADWATER_CATALOG: join(this.#directory, 'catalog.yaml'),
-    });
-    child.stderr!.setEncoding('utf8').on('data', (text: string) => this.#said.push(text));
-    child.once('exit', (code, signal) => {
-      if (this.#children.delete(child)) this.#failure = new Error(`the aggregates ended by themselves: ${String(code ?? signal)}`);
-    });
-    this.#children.add(child);
-  }
-
-  async #kill(child: ChildProcess): Promise<void> {
-    this.#children.delete(child);
-    if (child.exitCode !== null || child.signalCode !== null) return;
-    child.kill('SIGKILL');
-    await once(child, 'exit');
-  }
-
   /** Kills an instance once a definition has moved on a little. */
   async #killOnce(kill: number): Promise<void> {
     const { lifeMs, kills, say } = this.#options;
@@ -138,7 +119,7 @@ class Trial {
     const before = await foldedTo(this.#redis, watched);
     await this.#fixture.until(
       async () => {
-        if (this.#failure) throw this.#failure;
+        this.#instances.check();
         return (await foldedTo(this.#redis, watched)) > before;
       },
       `progress of ${watched.name}`,
@@ -151,19 +132,19 @@ class Trial {
       await pause(this.#random.int(0, lifeMs));
     }
     const workers = await this.#workers();
-    const victim = this.#random.pick(this.#random.chance(0.8) && workers.length > 0 ? workers : [...this.#children]);
-    await this.#kill(victim);
+    const victim = this.#random.pick(this.#random.chance(0.8) && workers.length > 0 ? workers : this.#instances.running);
+    await this.#instances.kill(victim);
     const worked = await this.#dropLeases(victim.pid!);
     say?.(`${kill} of ${kills}: killed ${victim.pid}, which worked on ${worked}`);
     if (worked > 0) this.#ofWorking++;
-    this.#startOne();
+    this.#instances.start();
   }
 
   /** The instances that work on something. */
   async #workers(): Promise<ChildProcess[]> {
     const owners = await Promise.all(definitions.map((definition) => this.#redis.client.get(this.#leaseOf(definition))));
     const pids = new Set(owners.map((owner) => Number(owner?.split(':').at(-2))));
-    return [...this.#children].filter(({ pid }) => pids.has(pid!));
+    return this.#instances.running.filter(({ pid }) => pids.has(pid!));
   }
 
   /** As if the leases of a process had lapsed. Returns how many it had. */
