@@ -1,23 +1,27 @@
-import { detachDatabase, requestBackfill, requestReset, type Operation } from '../pipeline/capture/operations.ts';
+import { detachDatabase, requestReset, type Operation } from '../pipeline/capture/operations.ts';
+import { createLogger } from '../pipeline/runtime/logging.ts';
+import type { Cli } from './cli.ts';
+import { configOf } from './cli.ts';
+import { withServers } from './connections.ts';
+import { progressOn, type Progress } from './progress.ts';
+import { loadCatalog } from './roles/catalog.ts';
 
-/** What `headwater backfill` was asked for. */
-export interface BackfillRequest {
-  /** `<schema>.<table>`; undefined: every captured table. */
-  readonly table: string | undefined;
-  /** An SQL condition on the rows. */
-  readonly where: string | undefined;
-  /** The log has a gap that this is to mend: a new epoch. */
-  readonly acceptGap: boolean;
-}
-
-/** Logs the present rows of a table beside the stream. Returns a sentence that says what was done. */
-export async function backfill(request: BackfillRequest, operation: Operation): Promise<string> {
-  if (request.acceptGap) return resetWith(operation, 'accept_gap');
-  const copied = await requestBackfill(operation, request.table === undefined ? undefined : [request.table], request.where);
-  const rows = copied.reduce((sum, state) => sum + state.rows, 0);
-  return copied.length === 1
-    ? `${copied[0]!.table}: ${rows} rows are in the log.`
-    : `${copied.length} tables: ${rows} rows are in the log.`;
+/** Does an operator's action on the database and the log, and shows how far it has come. */
+export async function act<T>(
+  cli: Cli,
+  data: string | undefined,
+  action: (operation: Operation, progress: Progress) => Promise<T>,
+): Promise<T> {
+  const given = configOf(cli, { data });
+  const log = createLogger(given.logLevel);
+  const progress = progressOn(cli.err);
+  try {
+    return await withServers(given, log, cli.signal, async (config) =>
+      action({ config, catalog: await loadCatalog(config), log, signal: cli.signal, progress: progress.show }, progress),
+    );
+  } finally {
+    progress.end();
+  }
 }
 
 /** Drops slot and publications. Returns a sentence that says what was done. */
@@ -32,9 +36,14 @@ export function resnapshot(operation: Operation): Promise<string> {
   return resetWith(operation, 'resnapshot');
 }
 
+/** The same, but goes on over the gap at once and copies all tables beside the stream. */
+export function acceptGap(operation: Operation): Promise<string> {
+  return resetWith(operation, 'accept_gap');
+}
+
 async function resetWith(operation: Operation, reset: 'resnapshot' | 'accept_gap'): Promise<string> {
   const outcome = await requestReset(operation, reset);
   return outcome === 'taken'
-    ? 'A new epoch has begun; capture copies the tables. `headwater status` shows how far it is.'
+    ? 'A new epoch has begun; capture copies the tables. `headwater backfill list` shows how far it is.'
     : 'Noted: capture begins a new epoch when it starts.';
 }

@@ -1,57 +1,27 @@
-import type { Catalog } from '../../schemas/catalog.ts';
-import { closePostgres, connectPostgres, stableText, type PgClient } from '../clients/postgres.ts';
+import { tableToken } from '../../schemas/subjects.ts';
+import { OffsetExpired } from '../log/errors.ts';
 import type { EventLog, Seq } from '../log/event-log.ts';
 import { backoffMs, pause } from '../runtime/backoff.ts';
-import { messageOf } from '../runtime/errors.ts';
-import type { Logger } from '../runtime/logging.ts';
-import { EventEncoder } from '../source/event-encoder.ts';
-import { parseLsn, type Lsn } from '../source/position.ts';
-import { columnKind, Tuple } from '../source/pgoutput.ts';
-import type { Relation } from '../source/relation.ts';
-import { describeTable, keyTexts, lockTable, readRows, selectRows, type ReadableTable } from '../source/table-reader.ts';
-import { TypeRegistry } from '../source/types.ts';
-import type { CaptureLog } from './capture-log.ts';
-import { keyString, type ChangeTracker } from './change-tracker.ts';
+import { HeadwaterError, messageOf } from '../runtime/errors.ts';
+import { Pace } from './backfill-pace.ts';
+import { ChunkReader, isLocked, type Chunk, type ChunkReaderOptions } from './backfill-reader.ts';
+import { ChunkWriter, type ChunkWriterOptions } from './backfill-writer.ts';
 import type { CopyState, LogRecord } from './log-record.ts';
 import type { CapturedTable } from './tables.ts';
-import { Visibility } from './visibility.ts';
 
-/** Bytes of rows that a chunk is to have at most, once the size of the rows is known. */
-const chunkBytes = 8 * 1024 ** 2;
-/** Rows of the first chunk, before it is known. */
-const firstChunkRows = 100;
+/** Rows that are read again in one go. */
+const movedAtOnce = 50;
+/** So many may wait for it: they are kept in the state. */
+const maxMoved = 200;
 
-export interface BackfillOptions {
-  readonly url: string;
-  readonly catalog: Catalog;
-  readonly subject: string;
-  readonly chunkRows: number;
+export interface BackfillOptions extends ChunkReaderOptions, ChunkWriterOptions {
   /** Tables of more bytes than this are marked as large: the cache leaves them out. */
   readonly largeAbove: number;
-  readonly eventLimit: number;
-  readonly log: Logger;
   readonly eventLog: EventLog;
   readonly record: LogRecord;
-  readonly out: CaptureLog;
-  readonly tracker: ChangeTracker;
-  readonly schemas: Map<string, string>;
   /** Transactions with a lower number began before the session did, and may have been logged before it. */
   readonly firstKnownXid: bigint;
-  /** Writes a tick, so that the log passes the chunk's position without waiting for the next one. */
-  readonly tick: () => Promise<void>;
   readonly signal: AbortSignal;
-}
-
-/** Rows of a table, read in one snapshot. */
-interface Chunk {
-  /** The table as it was then. */
-  readonly table: ReadableTable;
-  readonly rows: readonly Tuple[];
-  readonly snapshot: Visibility;
-  /** WAL position taken after the reading: everything the snapshot sees stands before it. */
-  readonly position: Lsn;
-  /** Key of the last row; undefined when the table is read to its end. */
-  readonly next: readonly string[] | undefined;
 }
 
 /**
@@ -59,213 +29,241 @@ interface Chunk {
  *
  * A chunk is read in a repeatable-read transaction whose snapshot is kept, and logged once the log has passed the position
  * taken after it. A row is left out if a logged transaction that the snapshot does not see has changed it: then the log
- * already has something newer. Progress is kept for each chunk, so a crash repeats one at most.
+ * already has something newer; of a row whose change came without its large values, they are logged with what is newer.
+ * Progress is kept for each chunk, so a crash repeats one at most.
  */
 export class Backfill {
   readonly #options: BackfillOptions;
-  readonly #types = new TypeRegistry();
+  readonly #writer: ChunkWriter;
 
   constructor(options: BackfillOptions) {
     this.#options = options;
+    this.#writer = new ChunkWriter(options);
   }
 
-  /** Copies one table from where its state says. Failures of the database are tried again; those of the request end it. */
-  async run(table: CapturedTable, state: CopyState): Promise<void> {
+  /**
+   * Copies one table from where its state says, until it is done or the signal fires, and keeps the state in the log's record.
+   * Failures of the database are tried again; those of the request end it.
+   */
+  async run(table: CapturedTable, state: CopyState, interrupt: AbortSignal): Promise<void> {
     const { tracker, log, signal } = this.#options;
     if (!table.hasKey) return this.#withoutKey(table, state);
     log.info({ table: table.name, from: state.after ?? 'the beginning' }, 'backfill begins');
-    let current: CopyState = { ...state, oid: table.oid, total: state.total ?? Math.max(0, table.estimate) };
-    for (let attempt = 0; !signal.aborted; attempt++) {
-      let client: PgClient | undefined;
-      // It may be waiting for a lock.
-      const cut = (): void => void (client && closePostgres(client));
-      signal.addEventListener('abort', cut, { once: true });
-      try {
-        client = await connectPostgres(this.#options.url, 'headwater backfill', log);
-        for (const setting of stableText) await client.query(setting);
-        await this.#prime(client, table.name);
-        if (current.state === 'pending') await this.#begin(current, table.size > this.#options.largeAbove);
-        current = await this.#chunks(client, table, { ...current, state: 'running' }, (reached) => (current = reached));
-        return;
-      } catch (error) {
-        if (signal.aborted) return;
-        if (isRequestFault(error)) return await this.#fail(current, error);
-        log.warn({ table: table.name, error: messageOf(error) }, 'backfill interrupted, going on from the last chunk');
-        await pause(backoffMs(attempt), signal);
-      } finally {
-        signal.removeEventListener('abort', cut);
-        tracker.untrack(table.name);
-        if (client) await closePostgres(client);
+    const reader = new ChunkReader(this.#options, table);
+    const run = new Run(table, reader, this.#resumed(table, state), interrupt);
+    // It may be waiting for an answer.
+    const cut = (): void => void reader.close();
+    signal.addEventListener('abort', cut, { once: true });
+    try {
+      for (let attempt = 0; !interrupt.aborted; attempt++) {
+        try {
+          return await this.#copy(run);
+        } catch (error) {
+          if (signal.aborted) return;
+          if (isRequestFault(error)) return await this.#fail(run.state, error);
+          if (isLocked(error)) await this.#wait(run, 'waits for whoever has locked the table');
+          else log.warn({ table: table.name, error: messageOf(error) }, 'backfill interrupted, going on from the last chunk');
+          await pause(isLocked(error) ? 0 : backoffMs(attempt), interrupt);
+          if (!isLocked(error)) await reader.disconnect();
+        } finally {
+          tracker.untrack(table.name);
+        }
       }
+    } finally {
+      signal.removeEventListener('abort', cut);
+      await reader.close();
     }
   }
 
-  async #chunks(client: PgClient, table: CapturedTable, begun: CopyState, reached: (state: CopyState) => void): Promise<CopyState> {
-    const { record, log, signal } = this.#options;
-    let state = begun;
-    let limit = Math.min(this.#options.chunkRows, firstChunkRows);
-    for (;;) {
-      signal.throwIfAborted();
-      const chunk = await this.#read(client, table, state, limit);
-      limit = this.#nextLimit(chunk.rows);
-      const logged = await this.#insert(chunk);
-      state = { ...state, rows: state.rows + logged, state: chunk.next ? 'running' : 'done', after: chunk.next };
-      if (!chunk.next) await this.#mark({ phase: 'end', table: state.table, rows: state.rows });
-      await record.putCopy(state);
-      reached(state);
-      if (!chunk.next) {
-        log.info({ table: state.table, rows: state.rows }, 'backfill complete');
-        return state;
-      }
-      log.debug({ table: state.table, rows: state.rows, of: state.total }, 'backfill');
+  /** Notes in the log that a backfill has been given up. */
+  async cancelled(state: CopyState): Promise<void> {
+    this.#options.log.info({ table: state.table, rows: state.rows }, 'backfill cancelled');
+    if (state.begun) await this.#writer.mark({ phase: 'cancelled', table: state.table, rows: state.rows });
+  }
+
+  /** A place in another table of this name is none in this one. */
+  #resumed(table: CapturedTable, state: CopyState): CopyState {
+    const { after, key, moved, seq, ...rest } = state;
+    const copied = state.oid === table.oid ? { after, key, moved, seq } : { rows: 0, read: 0, total: 0 };
+    return { ...rest, oid: table.oid, ...copied, note: undefined, error: undefined };
+  }
+
+  async #copy(run: Run): Promise<void> {
+    const { record, log } = this.#options;
+    const { table, reader, interrupt } = run;
+    await this.#prime(run);
+    if (run.state.where !== undefined || !run.state.total) {
+      const total = await reader.estimate(run.state.where);
+      run.state = { ...run.state, total };
     }
+    while (!interrupt.aborted) {
+      const chunk = await reader.read(run.state, (snapshot) => this.#options.tracker.forgetChanges(snapshot));
+      if (!run.state.begun) await this.#begin(run);
+      const logged = await this.#insert(run, chunk);
+      const moved = await this.#readMoved(run, chunk.next === undefined);
+      if (interrupt.aborted && moved === undefined) return;
+      const { next } = chunk;
+      const { rows, read = rows } = run.state;
+      const counts = { rows: rows + logged + (moved ?? 0), read: read + chunk.rows.length, speed: run.pace.passed(chunk.rows.length) };
+      if (!next) await this.#writer.mark({ phase: 'end', table: table.name, rows: counts.rows });
+      const place = { state: next ? 'running' : 'done', after: next, key: next && chunk.key, ...this.#passed(run) } as const;
+      const reached: CopyState = { ...run.state, ...counts, ...place, note: undefined };
+      await record.putCopy(reached);
+      run.state = reached;
+      log.debug({ table: table.name, rows: counts.rows, of: reached.total, chunk: chunk.rows.length, bytes: chunk.bytes }, 'backfill');
+      if (!next) return log.info({ table: table.name, rows: counts.rows }, 'backfill complete');
+      await run.pace.wait(interrupt);
+    }
+  }
+
+  /** What another session has to know of the log up to here. */
+  #passed({ table, seq }: Run): Pick<CopyState, 'seq' | 'moved'> {
+    const moved = this.#options.tracker.moved(table.name);
+    return { seq, moved: moved.length > 0 ? moved : undefined };
+  }
+
+  /**
+   * Reads rows that have moved, by an event that has only a part of them, to where the chunks may have gone by. Some of them at
+   * once; all of them when there are many, or when the table is read to its end. Returns how many were logged, undefined when it
+   * was interrupted before all that had to be were.
+   */
+  async #readMoved(run: Run, all: boolean): Promise<number | undefined> {
+    const { tracker } = this.#options;
+    const { name } = run.table;
+    let logged = 0;
+    for (let waited = 0; tracker.moved(name).length > 0; waited++) {
+      if (run.interrupt.aborted) return undefined;
+      const some = tracker.moved(name).slice(0, movedAtOnce);
+      const keys = some.map(({ key }) => key);
+      const chunk = await run.reader.readKeys(keys, run.state.where, (snapshot) => tracker.forgetChanges(snapshot));
+      logged += await this.#insert(run, chunk);
+      const seen = some.filter(({ xid }) => chunk.snapshot.sees(xid));
+      tracker.forgetMoved(name, new Set(seen));
+      if (!all && tracker.moved(name).length < maxMoved) break;
+      if (seen.length > 0) waited = 0;
+      if (waited > 20) await this.#wait(run, 'waits for transactions that are in the log and not visible yet');
+      if (seen.length === 0) await pause(Math.min(1_000, 10 * 2 ** waited), run.interrupt);
+    }
+    return logged;
+  }
+
+  /** Says to whoever looks what is waited for. */
+  async #wait(run: Run, note: string): Promise<void> {
+    if (run.state.note === note) return;
+    run.state = { ...run.state, note };
+    this.#options.log.info({ table: run.table.name }, `backfill ${note}`);
+    await this.#options.record.putCopy(run.state);
   }
 
   /**
    * From here on the changes of the table are tracked. Those logged before, by transactions that a snapshot may still not
    * see, are read back from the log; transactions of before this session are waited for, since nobody knows if they are logged.
    */
-  async #prime(client: PgClient, table: string): Promise<void> {
+  async #prime(run: Run): Promise<void> {
     const { tracker, firstKnownXid, log, signal } = this.#options;
     for (let waited = 0; ; waited++) {
       signal.throwIfAborted();
-      const { rows } = await client.query<{ snapshot: string }>('SELECT pg_current_snapshot()::text AS snapshot');
-      const snapshot = new Visibility(rows[0]!.snapshot);
+      if (run.interrupt.aborted) return;
+      const snapshot = await run.reader.now();
       tracker.forgetTransactions(snapshot);
       if (snapshot.seesAllBelow(firstKnownXid)) break;
-      if (waited % 60 === 1) log.info({ table }, 'backfill waits for transactions that began before capture did');
-      await pause(Math.min(1_000, 20 * 2 ** waited), signal);
+      if (waited > 1) await this.#wait(run, 'waits for transactions that began before capture did');
+      await pause(Math.min(1_000, 20 * 2 ** waited), run.interrupt);
     }
-    tracker.track(table);
-    const from = tracker.oldestUnseenSeq;
-    if (from !== undefined) await this.#readBack(table, from, this.#options.out.end.seq);
+    const { name } = run.table;
+    const { seq, after, moved = [] } = run.state;
+    const to = this.#options.out.end.seq;
+    tracker.track(name);
+    const from = Math.min(tracker.oldestUnseenSeq ?? Infinity, after && seq !== undefined ? seq + 1 : Infinity);
+    if (from <= to && !(await this.#readBack(run.table, from, to))) {
+      log.warn({ table: name }, 'the log does not hold what has happened since the last chunk: the backfill begins anew');
+      run.state = { ...run.state, after: undefined };
+    } else tracker.addMoved(name, moved);
+    run.seq = to;
   }
 
-  async #readBack(table: string, from: Seq, to: Seq): Promise<void> {
-    for await (const events of this.#options.eventLog.read(from, { signal: this.#options.signal })) {
-      for (const event of events) {
-        const { table: name, tx } = JSON.parse(Buffer.from(event.data).toString('utf8')) as { table?: string; tx?: { xid: number } };
-        if (name === table && event.seq <= to) this.#options.tracker.note({ data: event.data, xid: tx?.xid, table });
-      }
-      if (events.at(-1)!.seq >= to) return;
-    }
-  }
-
-  /** Rows are held in memory until they are logged, so large ones are read few at a time. */
-  #nextLimit(rows: readonly Tuple[]): number {
-    const bytes = rows.reduce((sum, row) => sum + row.source.length, 0);
-    const average = bytes / Math.max(1, rows.length);
-    return Math.max(1, Math.min(this.#options.chunkRows, Math.floor(chunkBytes / Math.max(1, average))));
-  }
-
-  async #read(client: PgClient, captured: CapturedTable, state: CopyState, limit: number): Promise<Chunk> {
-    const { tracker, catalog, subject } = this.#options;
-    const rows: Tuple[] = [];
-    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+  /** False when the log does not hold that any more. */
+  async #readBack({ schema, table, name }: CapturedTable, from: Seq, to: Seq): Promise<boolean> {
+    const { eventLog, tracker, subject, signal } = this.#options;
+    const subjects = `${subject}.${tableToken(schema, table)}.`;
     try {
-      await client.query(lockTable(captured));
-      const taken = await client.query<{ snapshot: string }>('SELECT pg_current_snapshot()::text AS snapshot');
-      const snapshot = new Visibility(taken.rows[0]!.snapshot);
-      const table = await describeTable(client, captured, this.#types, catalog, subject);
-      await readRows(client, selectRows(table, { after: state.after, limit, where: state.where }), (row) => rows.push(copyOf(row)));
-      const after = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
-      await client.query('COMMIT');
-      tracker.forgetChanges(snapshot);
-      const last = rows.at(-1);
-      return {
-        table,
-        rows,
-        snapshot,
-        position: parseLsn(after.rows[0]!.lsn),
-        next: last && rows.length === limit ? keyTexts(table, last) : undefined,
-      };
+      for await (const events of eventLog.read(from, { signal })) {
+        for (const event of events) {
+          if (!event.subject.startsWith(subjects) || event.seq > to) continue;
+          const { tx } = JSON.parse(Buffer.from(event.data).toString('utf8')) as { tx?: { xid: number } };
+          tracker.note({ data: event.data, xid: tx?.xid, table: name });
+        }
+        if (events.at(-1)!.seq >= to) break;
+      }
+      return true;
     } catch (error) {
-      await client.query('ROLLBACK').catch(() => undefined);
+      if (error instanceof OffsetExpired) return false;
       throw error;
     }
   }
 
-  /** Logs a chunk as soon as the log has passed its position; returns how many rows were logged. */
-  async #insert(chunk: Chunk): Promise<number> {
-    const { out, tracker, tick } = this.#options;
-    const { relation } = chunk.table;
-    const logged = out.between(
-      async () => {
-        await this.#schema(relation);
-        const rows = chunk.rows.filter((row) => !tracker.outdated(relation.name, this.#key(chunk.table, row), chunk.snapshot));
-        await out.writeBetween(
-          rows.map(() => relation.subjects.read),
-          (encoder, index, n) => encoder.change(index, { relation, op: 'read', before: undefined, oldKind: 0, after: rows[n]! }, 0),
-        );
-        return rows.length;
-      },
-      (lsn) => lsn >= chunk.position,
-    );
-    // Should the tick fail, nobody waits for the rows any more.
-    logged.catch(() => undefined);
-    await tick();
+  async #insert(run: Run, chunk: Chunk): Promise<number> {
+    const { logged, seq } = await this.#writer.insert(chunk);
+    run.seq = seq ?? run.seq;
     return logged;
   }
 
-  /** The key as the tracker spells it: by way of the event, so that both have one spelling. */
-  #key({ relation }: ReadableTable, row: Tuple): string {
-    const encoder = this.#keyEncoder;
-    encoder.begin('0', undefined, '');
-    encoder.change(0, { relation, op: 'read', before: undefined, oldKind: 0, after: row }, 0);
-    const { key } = JSON.parse(encoder.end(false).toString('utf8')) as { key: Record<string, unknown> };
-    return keyString(key);
-  }
-  readonly #keyEncoder = new EventEncoder(Number.MAX_SAFE_INTEGER);
-
-  async #begin(state: CopyState, large: boolean): Promise<void> {
-    const condition = state.where ? { where: state.where } : {};
-    await this.#mark({ phase: 'begin', table: state.table, ...condition, ...(large ? { large } : {}) });
-  }
-
-  /** The columns in front of the first rows that have them, if the log does not know them yet. */
-  async #schema(relation: Relation): Promise<void> {
-    const { schemas, out } = this.#options;
-    if (schemas.get(relation.name) === relation.columnsJson) return;
-    await out.writeBetween([relation.schemaSubject], (encoder, index) => encoder.schema(index, relation, 0));
-    schemas.set(relation.name, relation.columnsJson);
+  async #begin(run: Run): Promise<void> {
+    const { table, state } = run;
+    const large = table.size > this.#options.largeAbove;
+    // One that was begun by a version that did not note it has its mark.
+    if (state.state !== 'running')
+      await this.#writer.mark({
+        phase: 'begin',
+        table: table.name,
+        ...(state.where ? { where: state.where } : {}),
+        ...(large ? { large } : {}),
+      });
+    run.state = { ...state, begun: true };
   }
 
   async #withoutKey(table: CapturedTable, state: CopyState): Promise<void> {
     const { record, log } = this.#options;
     const note = 'the table has no primary key, so its earlier rows cannot be copied: it is in the log from here on';
     log.warn({ table: table.name }, note);
-    await this.#mark({ phase: 'skipped', table: table.name, note });
+    await this.#writer.mark({ phase: 'skipped', table: table.name, note });
     await record.putCopy({ ...state, oid: table.oid, state: 'none', error: note });
   }
 
   async #fail(state: CopyState, error: unknown): Promise<void> {
     const { record, log } = this.#options;
     log.error({ table: state.table, error: messageOf(error) }, 'backfill failed');
-    await record.putCopy({ ...state, state: 'failed', error: messageOf(error) });
-  }
-
-  #mark(data: object): Promise<void> {
-    const { out, subject } = this.#options;
-    return out.between(() => out.writeBetween([`${subject}._mark.backfill`], (encoder, index) => encoder.mark(index, 'backfill', data)));
+    if (state.begun) await this.#writer.mark({ phase: 'failed', table: state.table, rows: state.rows });
+    await record.putCopy({ ...state, state: 'failed', note: undefined, error: messageOf(error) });
   }
 }
 
-/** A tuple of its own, since the reader's is overwritten by the next row. */
-function copyOf(row: Tuple): Tuple {
-  const copy = new Tuple();
-  copy.source = Buffer.from(row.source.subarray(row.starts[0] ?? 0, row.ends[row.count - 1]));
-  copy.count = row.count;
-  const base = row.starts[0] ?? 0;
-  for (let i = 0; i < row.count; i++) {
-    copy.kinds[i] = row.kinds[i] ?? columnKind.null;
-    copy.starts[i] = row.starts[i]! - base;
-    copy.ends[i] = row.ends[i]! - base;
+/** One table's copy as far as it has come. */
+class Run {
+  readonly table: CapturedTable;
+  readonly reader: ChunkReader;
+  readonly pace: Pace;
+  /** Fires when an operator wants something else. */
+  readonly interrupt: AbortSignal;
+  state: CopyState;
+  /** Sequence up to which the tracker knows all events of the table. */
+  seq: Seq | undefined;
+
+  constructor(table: CapturedTable, reader: ChunkReader, state: CopyState, interrupt: AbortSignal) {
+    this.table = table;
+    this.reader = reader;
+    this.state = state;
+    this.pace = new Pace(state.rate);
+    this.interrupt = interrupt;
   }
-  return copy;
 }
 
-/** SQL states that another attempt will not change: a syntax error, an unknown column or table, a missing privilege. */
+/**
+ * SQL states that another attempt will not change: a fault in values, in the statement or in a function that a condition calls,
+ * a write (which the transaction does not allow), an unknown column or table, a missing privilege.
+ */
 function isRequestFault(error: unknown): boolean {
+  if (error instanceof HeadwaterError && error.reaction === 'usage') return true;
   const code = (error as { code?: unknown }).code;
-  return typeof code === 'string' && /^(42|22|no_such_table)/.test(code);
+  return typeof code === 'string' && /^(0A|21|22|25006|38|39|42|54|P0|no_such_table)/.test(code);
 }

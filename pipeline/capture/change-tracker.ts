@@ -4,10 +4,13 @@ import type { Visibility } from './visibility.ts';
 /** The parts of a row event that say which rows it changed. */
 interface RowEvent {
   readonly op?: string;
-  readonly key?: Readonly<Record<string, unknown>>;
-  readonly before?: Readonly<Record<string, unknown>>;
-  readonly tx?: { readonly xid: number };
+  readonly key?: Key;
+  readonly before?: Key;
+  readonly unchanged?: readonly string[];
 }
+
+/** A row's primary key as an event has it. */
+export type Key = Readonly<Record<string, unknown>>;
 
 /** An event that has been logged. */
 export interface Logged {
@@ -16,13 +19,33 @@ export interface Logged {
   readonly table: string | undefined;
 }
 
+/** One event of a row. */
+interface Change {
+  /** Grows along the log. */
+  readonly n: number;
+  readonly xid: number;
+  /** The row's key before and after; undefined where there is no row. */
+  readonly from: string | undefined;
+  readonly to: string | undefined;
+  /** The event, when it has only a part of the row: Postgres does not send large values again that have not changed. */
+  readonly part: Uint8Array | undefined;
+}
+
+/** A row that got another key by an event that has only a part of it. */
+export interface Moved {
+  readonly key: Key;
+  readonly xid: number;
+}
+
 interface Changes {
-  readonly byKey: Map<string, number[]>;
+  /** In the order of the log. */
+  readonly byKey: Map<string, Change[]>;
   truncates: number[];
+  moved: Moved[];
 }
 
 /** A row's primary key as one string. */
-export function keyString(key: Readonly<Record<string, unknown>>): string {
+export function keyString(key: Key): string {
   return JSON.stringify(Object.values(key));
 }
 
@@ -35,9 +58,10 @@ export class ChangeTracker {
   readonly #tables = new Map<string, Changes>();
   /** Logged transactions that were not yet seen by a snapshot, oldest first, with the sequence of their first event. */
   #unseen: { xid: number; seq: Seq }[] = [];
+  #noted = 0;
 
   track(table: string): void {
-    if (!this.#tables.has(table)) this.#tables.set(table, { byKey: new Map(), truncates: [] });
+    if (!this.#tables.has(table)) this.#tables.set(table, { byKey: new Map(), truncates: [], moved: [] });
   }
 
   untrack(table: string): void {
@@ -58,11 +82,21 @@ export class ChangeTracker {
     if (!changes || xid === undefined) return;
     const event = JSON.parse(Buffer.from(data).toString('utf8')) as RowEvent;
     if (event.op === 'truncate') changes.truncates.push(xid);
-    for (const key of changedKeys(event)) {
-      const xids = changes.byKey.get(key);
-      if (xids) xids.push(xid);
-      else changes.byKey.set(key, [xid]);
+    if (!event.key) return;
+    const change = { n: this.#noted++, xid, ...changeOf(event, event.key, data) };
+    for (const key of new Set([change.from, change.to])) {
+      if (key === undefined) continue;
+      const known = changes.byKey.get(key);
+      if (known) known.push(change);
+      else changes.byKey.set(key, [change]);
     }
+    if (change.part && change.from !== change.to) changes.moved.push({ key: event.key, xid });
+  }
+
+  /** Is nothing known of this table that a snapshot may not see? */
+  isQuiet(table: string): boolean {
+    const changes = this.#tables.get(table);
+    return !changes || (changes.byKey.size === 0 && changes.truncates.length === 0);
   }
 
   /** Was this row changed by a logged transaction that the snapshot does not see? */
@@ -70,7 +104,39 @@ export class ChangeTracker {
     const changes = this.#tables.get(table);
     if (!changes) return false;
     const unseen = (xid: number): boolean => !snapshot.sees(xid);
-    return changes.truncates.some(unseen) || (changes.byKey.get(key)?.some(unseen) ?? false);
+    return changes.truncates.some(unseen) || (changes.byKey.get(key)?.some((change) => unseen(change.xid)) ?? false);
+  }
+
+  /**
+   * The events of an outdated row, oldest first, if each has only a part of it: without the row as the snapshot sees it the log
+   * would not have the rest. Undefined when the log has the row whole, or knows it to be gone.
+   */
+  parts(table: string, key: string, snapshot: Visibility): readonly Uint8Array[] | undefined {
+    const changes = this.#tables.get(table);
+    if (!changes || changes.truncates.some((xid) => !snapshot.sees(xid))) return undefined;
+    const parts: Uint8Array[] = [];
+    let at = key;
+    for (let last = -1; ;) {
+      const next = changes.byKey.get(at)?.find(({ n, from, xid }) => n > last && from === at && !snapshot.sees(xid));
+      if (!next) return parts.length > 0 ? parts : undefined;
+      if (!next.part || next.to === undefined) return undefined;
+      parts.push(next.part);
+      [at, last] = [next.to, next.n];
+    }
+  }
+
+  /** Rows that have moved to where a chunk may have gone by already, with a part of them only. */
+  moved(table: string): readonly Moved[] {
+    return this.#tables.get(table)?.moved ?? [];
+  }
+
+  addMoved(table: string, moved: readonly Moved[]): void {
+    this.#tables.get(table)?.moved.push(...moved);
+  }
+
+  forgetMoved(table: string, moved: ReadonlySet<Moved>): void {
+    const changes = this.#tables.get(table);
+    if (changes) changes.moved = changes.moved.filter((one) => !moved.has(one));
   }
 
   /** Forgets the transactions that this snapshot, and therefore every later one, sees. */
@@ -82,10 +148,10 @@ export class ChangeTracker {
   forgetChanges(snapshot: Visibility): void {
     for (const changes of this.#tables.values()) {
       changes.truncates = changes.truncates.filter((xid) => !snapshot.sees(xid));
-      for (const [key, xids] of changes.byKey) {
-        const left = xids.filter((xid) => !snapshot.sees(xid));
+      for (const [key, known] of changes.byKey) {
+        const left = known.filter(({ xid }) => !snapshot.sees(xid));
         if (left.length === 0) changes.byKey.delete(key);
-        else if (left.length < xids.length) changes.byKey.set(key, left);
+        else if (left.length < known.length) changes.byKey.set(key, left);
       }
     }
   }
@@ -101,11 +167,12 @@ export class ChangeTracker {
   }
 }
 
-/** The new key, and the old one where the change moved the row. */
-function changedKeys({ key, before }: RowEvent): readonly string[] {
-  if (!key) return [];
+function changeOf({ op, before, unchanged }: RowEvent, key: Key, data: Uint8Array): Pick<Change, 'from' | 'to' | 'part'> {
   const names = Object.keys(key);
-  const old = before && names.every((name) => name in before) ? Object.fromEntries(names.map((name) => [name, before[name]])) : undefined;
-  const keys = [keyString(key), ...(old ? [keyString(old)] : [])];
-  return [...new Set(keys)];
+  const old = before && names.every((name) => name in before) ? Object.fromEntries(names.map((name) => [name, before[name]])) : key;
+  return {
+    from: op === 'insert' ? undefined : keyString(old),
+    to: op === 'delete' ? undefined : keyString(key),
+    part: unchanged ? data : undefined,
+  };
 }

@@ -1,24 +1,57 @@
-import type { KV, KvEntry } from '../clients/nats.ts';
+import { JetStreamApiError, type KV, type KvEntry } from '../clients/nats.ts';
 import type { Seq } from '../log/event-log.ts';
+import type { Moved } from './change-tracker.ts';
 import { formatId, parseId, type Position } from '../source/position.ts';
 
 /** How far the copy of a table's rows that were there before its changes were captured has come. */
 export interface CopyState {
   readonly table: string;
-  /** `pending`: to be copied by backfill; `running`: some chunks are logged; `done`; `none`: cannot be copied (no primary key). */
-  readonly state: 'pending' | 'running' | 'done' | 'none' | 'failed';
+  /**
+   * `pending`: to be copied by backfill; `running`: some chunks are logged; `paused`, `cancelled`: by an operator; `done`;
+   * `none`: cannot be copied (no primary key).
+   */
+  readonly state: 'pending' | 'running' | 'paused' | 'cancelled' | 'done' | 'none' | 'failed';
   /** Of the table when this was written: another oid is another table. */
   readonly oid: number;
   /** Text values of the primary key up to which rows are copied. */
   readonly after?: readonly string[] | undefined;
+  /** The key's columns, types and collations when that was noted: under another order it says nothing. */
+  readonly key?: string | undefined;
+  /** The log's end when that was noted. */
+  readonly seq?: Seq | undefined;
+  /** Rows that must be read again, since they have moved to before `after` while the log had a part of them only. */
+  readonly moved?: readonly Moved[] | undefined;
   /** Rows logged so far. */
   readonly rows: number;
+  /** Rows read so far: more than were logged, where the log had something newer. */
+  readonly read?: number;
   /** Estimate of the rows to copy, for progress. */
   readonly total?: number;
   /** Condition of a backfill that was asked for by hand. */
   readonly where?: string | undefined;
+  /** Most rows a second that were asked for. */
+  readonly rate?: number | undefined;
+  /** Rows a second of late. */
+  readonly speed?: number | undefined;
+  /** The mark that it begins is in the log. */
+  readonly begun?: boolean;
+  /** The table had been copied whole before this was asked for: that it fails leaves no hole. */
+  readonly again?: boolean;
+  /** What it waits for. */
+  readonly note?: string | undefined;
   readonly error?: string | undefined;
 }
+
+/** What an operator wants of a backfill that was asked for; capture removes it when it is done. */
+export interface CopyOrder {
+  readonly table: string;
+  readonly order: 'pause' | 'resume' | 'cancel';
+  /** With `resume`: most rows a second from now on; 0 for no limit. */
+  readonly rate?: number | undefined;
+}
+
+/** What the server answers when a key has changed since it was read. */
+const wrongLastSequence = 10071;
 
 /** The key-value bucket that holds the record of a log: each stream has its own. */
 export function recordBucket({ stream }: { readonly stream: string }): string {
@@ -84,8 +117,44 @@ export class LogRecord {
     await this.#bucket.put(copyKey(state.table), JSON.stringify(state));
   }
 
+  /**
+   * Replaces the state of a copy by what `change` makes of it, unless it makes nothing. Another writer's change in between is
+   * seen, not overwritten.
+   */
+  async changeCopy(table: string, change: (state: CopyState | undefined) => CopyState | undefined): Promise<CopyState | undefined> {
+    for (;;) {
+      const entry = await this.#bucket.get(copyKey(table));
+      const next = change(entry?.operation === 'PUT' ? entry.json<CopyState>() : undefined);
+      if (!next) return undefined;
+      if (await unlessChanged(this.#bucket.put(copyKey(table), JSON.stringify(next), { previousSeq: entry?.revision ?? 0 }))) return next;
+    }
+  }
+
   async forgetCopies(): Promise<void> {
-    for (const table of (await this.copies()).keys()) await this.#bucket.delete(copyKey(table));
+    for (const table of (await this.copies()).keys()) {
+      await this.#bucket.delete(copyKey(table));
+      await this.#bucket.delete(orderKey(table));
+    }
+  }
+
+  async putOrder(order: CopyOrder): Promise<void> {
+    await this.#bucket.put(orderKey(order.table), JSON.stringify(order));
+  }
+
+  /** The order that is not carried out yet. */
+  async order(table: string): Promise<CopyOrder | undefined> {
+    const entry = await this.#bucket.get(orderKey(table));
+    return entry?.operation === 'PUT' ? entry.json<CopyOrder>() : undefined;
+  }
+
+  /** Calls `listener` with each order that is there and that comes, until the signal fires. */
+  onOrder(listener: (order: CopyOrder, revision: number) => void, signal: AbortSignal): Promise<void> {
+    return this.#watch('order.*', signal, (entry) => listener(entry.json<CopyOrder>(), entry.revision));
+  }
+
+  /** Removes an order that has been carried out, unless there is a newer one. */
+  async removeOrder(table: string, revision: number): Promise<void> {
+    await unlessChanged(this.#bucket.delete(orderKey(table), { previousSeq: revision }));
   }
 
   /** Calls `listener` when a backfill is asked for, until the signal fires. */
@@ -118,4 +187,18 @@ export class LogRecord {
 /** Keys of a bucket allow few characters; names of tables allow all. */
 function copyKey(table: string): string {
   return `table.${Buffer.from(table).toString('base64url')}`;
+}
+
+function orderKey(table: string): string {
+  return `order.${Buffer.from(table).toString('base64url')}`;
+}
+
+async function unlessChanged(write: Promise<unknown>): Promise<boolean> {
+  try {
+    await write;
+    return true;
+  } catch (error) {
+    if (error instanceof JetStreamApiError && error.code === wrongLastSequence) return false;
+    throw error;
+  }
 }

@@ -3,19 +3,18 @@ import { connectNats, openBucket } from '../clients/nats.ts';
 import { connectPostgres, escapeIdentifier, stableText, type PgClient } from '../clients/postgres.ts';
 import { pause } from '../runtime/backoff.ts';
 import type { Config } from '../runtime/config.ts';
-import { HeadwaterError, messageOf, refused, usage } from '../runtime/errors.ts';
-import type { Logger } from '../runtime/logging.ts';
-import { describeTable, selectRows } from '../source/table-reader.ts';
-import { TypeRegistry } from '../source/types.ts';
-import { suggestion } from '../../schemas/nearest.ts';
+import { HeadwaterError, messageOf, refused } from '../runtime/errors.ts';
+import { withoutSecrets, type Logger } from '../runtime/logging.ts';
+import { settings } from '../runtime/settings.ts';
 import { findSlot } from './database.ts';
-import { LogRecord, recordBucket, type CopyState } from './log-record.ts';
+import { LogRecord, recordBucket } from './log-record.ts';
 import type { Reset } from './reset.ts';
 import { publicationList } from './publications.ts';
-import { selectTables, type CapturedTable } from './tables.ts';
 
-const pollMs = 250;
-const takenUpMs = 10_000;
+/** How often it is looked whether something has been done, in ms. */
+export const pollMs = 250;
+/** How long capture may take to take something up, in ms. */
+export const takenUpMs = 10_000;
 
 /** What an operator's action stands on. */
 export interface Operation {
@@ -27,11 +26,23 @@ export interface Operation {
   readonly progress: (text: string) => void;
 }
 
-async function withServers<T>({ config, log }: Operation, work: (control: PgClient, record: LogRecord) => Promise<T>): Promise<T> {
-  const control = await connectPostgres(config.databaseUrl!, 'headwater operator', log);
+function away(what: string, config: Config, server: 'databaseUrl' | 'natsUrl'): (error: unknown) => never {
+  return (error) => {
+    if (error instanceof HeadwaterError) throw error;
+    const local = config.provenance[server] === 'local';
+    throw new HeadwaterError('unreachable', `${what} at ${withoutSecrets(config[server]!)} does not answer: ${messageOf(error)}`, {
+      hint: local ? 'is `npm start` still running? Start it again' : `check ${settings[server].env}, and that the server is up`,
+      cause: error,
+    });
+  };
+}
+
+/** Opens what an action needs: a connection to the database, and the log's record. */
+export async function withServers<T>({ config, log }: Operation, work: (control: PgClient, record: LogRecord) => Promise<T>): Promise<T> {
+  const control = await connectPostgres(config.databaseUrl!, 'headwater operator', log).catch(away('PostgreSQL', config, 'databaseUrl'));
   try {
     for (const setting of stableText) await control.query(setting);
-    const connection = await connectNats(config.natsUrl!, 'operator', log);
+    const connection = await connectNats(config.natsUrl!, 'operator', log).catch(away('NATS', config, 'natsUrl'));
     try {
       return await work(control, new LogRecord(await openBucket(connection, recordBucket(config), Number(config.replicas))));
     } finally {
@@ -40,100 +51,6 @@ async function withServers<T>({ config, log }: Operation, work: (control: PgClie
   } finally {
     await control.end();
   }
-}
-
-/**
- * Asks capture to copy tables beside the stream, and follows it to the end. Interrupted, the request stays and is carried out.
- * @param names `<schema>.<table>`; undefined for every captured table
- */
-export function requestBackfill(
-  operation: Operation,
-  names: readonly string[] | undefined,
-  where: string | undefined,
-): Promise<CopyState[]> {
-  return withServers(operation, async (control, record) => {
-    const tables = await tablesToCopy(control, operation, names);
-    if (where !== undefined) for (const table of tables) await requireCondition(control, operation, table, where);
-    for (const table of tables) {
-      if ((await record.copy(table.name))?.state === 'running')
-        throw refused('backfill_running', `a backfill of ${table.name} is under way`, '`headwater status` shows how far it is');
-      await record.putCopy({ table: table.name, oid: table.oid, state: 'pending', rows: 0, total: Math.max(0, table.estimate), where });
-    }
-    const done: CopyState[] = [];
-    for (const table of tables) done.push(await follow(operation, control, record, table.name));
-    return done;
-  });
-}
-
-async function tablesToCopy(
-  control: PgClient,
-  { catalog }: Operation,
-  names: readonly string[] | undefined,
-): Promise<readonly CapturedTable[]> {
-  const { tables, leftOut } = await selectTables(control, catalog);
-  if (!names) return tables.filter((table) => table.hasKey);
-  return names.map((name) => {
-    const table = tables.find((candidate) => candidate.name === name);
-    const reason = leftOut.find((other) => other.name === name)?.reason;
-    if (!table)
-      throw usage(
-        'not_captured',
-        `${name} is not captured${
-          reason
-            ? `: ${reason}`
-            : suggestion(
-                name,
-                tables.map((other) => other.name),
-              )
-        }`,
-      );
-    if (!table.hasKey)
-      throw usage(
-        'no_primary_key',
-        `${name} has no primary key, so its rows cannot be read in chunks`,
-        'add one, or take a new snapshot: headwater resnapshot',
-      );
-    return table;
-  });
-}
-
-async function requireCondition(control: PgClient, { catalog, config }: Operation, table: CapturedTable, where: string): Promise<void> {
-  const readable = await describeTable(control, table, new TypeRegistry(), catalog, config.subject);
-  await control.query('BEGIN READ ONLY');
-  try {
-    await control.query(`EXPLAIN ${selectRows(readable, { where, limit: 1 })}`);
-  } catch (error) {
-    throw usage('bad_condition', `--where is not a condition on ${table.name}: ${messageOf(error)}`);
-  } finally {
-    await control.query('ROLLBACK');
-  }
-}
-
-async function follow({ config, progress, signal }: Operation, control: PgClient, record: LogRecord, table: string): Promise<CopyState> {
-  const begun = performance.now();
-  for (;;) {
-    const state = await record.copy(table);
-    if (!state) throw new HeadwaterError('backfill_gone', `the request for ${table} is gone from the log's record`);
-    if (state.state === 'done' || state.state === 'none') return state;
-    if (state.state === 'failed') throw new HeadwaterError('backfill_failed', `${table}: ${state.error ?? 'no reason given'}`);
-    if (state.state === 'running') progress(progressText(state, (performance.now() - begun) / 1_000));
-    else if (performance.now() - begun > takenUpMs && !(await findSlot(control, config.slot))?.activePid) {
-      throw new HeadwaterError('capture_away', `capture is not running: ${table} is copied when it is`, {
-        hint: 'start capture; the request is kept',
-      });
-    } else progress(`${table}: waiting for capture`);
-    await pause(pollMs, signal);
-    signal.throwIfAborted();
-  }
-}
-
-function progressText({ table, rows, total = 0 }: CopyState, seconds: number): string {
-  const rate = rows / Math.max(seconds, 0.001);
-  if (total <= 0) return `${table}: ${rows} rows, ${Math.round(rate)} rows/s`;
-  const share = Math.min(1, rows / total);
-  const bar = '█'.repeat(Math.round(share * 20)).padEnd(20, '░');
-  const eta = rate > 0 ? `${Math.ceil(Math.max(0, total - rows) / rate)} s left` : '';
-  return `${table} ${bar} ${Math.round(share * 100)} %, ${rows} rows, ${Math.round(rate)} rows/s, ${eta}`;
 }
 
 /** Asks capture to begin a new epoch: at once when it runs, else at its next start. */
@@ -157,7 +74,7 @@ export function requestReset(operation: Operation, reset: Reset): Promise<'taken
  * @throws HeadwaterError `slot_active` (refused) while capture streams
  */
 export async function detachDatabase({ config, log }: Operation): Promise<{ slot: boolean; publications: number }> {
-  const control = await connectPostgres(config.databaseUrl!, 'headwater operator', log);
+  const control = await connectPostgres(config.databaseUrl!, 'headwater operator', log).catch(away('PostgreSQL', config, 'databaseUrl'));
   try {
     const slot = await findSlot(control, config.slot);
     if (slot?.activePid)

@@ -106,7 +106,7 @@ export async function notePendingCopies(
   const copies = await record.copies();
   const due = tables.filter(({ name, oid }) => {
     const known = copies.get(name);
-    return !known || known.oid !== oid || known.state === 'failed' || joining.has(name);
+    return !known || known.oid !== oid || (known.state === 'failed' && !known.again) || joining.has(name);
   });
   for (const { name, oid, estimate } of due) await record.putCopy({ table: name, oid, state, rows: 0, total: Math.max(0, estimate) });
   return due.map(({ name }) => name);

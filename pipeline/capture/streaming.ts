@@ -169,8 +169,8 @@ export class Streaming {
       catalog,
       subject: config.subject,
       chunkRows: config.backfillChunk,
+      timeoutMs: config.backfillTimeout,
       largeAbove: config.snapshotMax,
-      eventLimit: this.#eventLimit,
       log,
       eventLog,
       record,
@@ -181,6 +181,6 @@ export class Streaming {
       tick: () => clock.tick(),
       signal,
     });
-    await new BackfillQueue().run({ record, backfill, url: config.databaseUrl!, catalog, log, signal });
+    await new BackfillQueue({ record, backfill, url: config.databaseUrl!, catalog, log, signal }).run();
   }
 }

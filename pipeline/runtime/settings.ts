@@ -61,6 +61,12 @@ export const settings = {
     secret: true,
     help: 'API key for it, with the scope `alerts`. Unset: the one in `run.json`, for the gateway that stands there.',
   },
+  processors: {
+    env: 'HEADWATER_PROCESSORS',
+    type: optional(list),
+    default: undefined,
+    help: 'Files of processors of your own, separated by commas: each exports `processor`, and is a role of its name from then on.',
+  },
   logLevel: {
     env: 'HEADWATER_LOG_LEVEL',
     type: choice('fatal', 'error', 'warn', 'info', 'debug', 'trace'),
@@ -120,7 +126,18 @@ export const settings = {
     default: 1024 ** 3,
     help: 'Tables up to this size are copied before streaming begins, larger ones by backfill while streaming; those are cached only if the catalogue says cache: true.',
   },
-  backfillChunk: { env: 'HEADWATER_BACKFILL_CHUNK', type: count(1, 100_000), default: 5_000, help: 'Rows of one backfill chunk.' },
+  backfillChunk: {
+    env: 'HEADWATER_BACKFILL_CHUNK',
+    type: count(1, 100_000),
+    default: 5_000,
+    help: 'Most rows of one backfill chunk; it has fewer where rows are large, so that it stays at about 8 MB.',
+  },
+  backfillTimeout: {
+    env: 'HEADWATER_BACKFILL_TIMEOUT',
+    type: duration,
+    default: 15_000,
+    help: 'How long a query of a backfill with a condition may take; one that takes longer is asked of fewer rows at a time.',
+  },
   recentWindow: {
     env: 'HEADWATER_RECENT_WINDOW',
     type: bytes,

@@ -85,6 +85,12 @@ export class EventEncoder {
     return this.#out.length + text.last.length + this.#tail.length - this.#limit;
   }
 
+  /** Puts something else in the place of what is written of the event; `make` gets it without its end, and the bytes that there may be. */
+  replace(make: (written: Buffer, limit: number) => Buffer): void {
+    const written = Buffer.from(this.#out.take());
+    this.#out.raw(make(written, this.#limit - this.#tail.length));
+  }
+
   schema(index: number, relation: Relation, idx: number): void {
     this.#head(index);
     this.#out.ascii('","type":"schema","relation":');

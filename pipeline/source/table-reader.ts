@@ -26,6 +26,8 @@ export interface Comparison {
   readonly equal: string;
   readonly atLeast: string;
   readonly greater: string;
+  /** Which order the index has: the oids of its operators' family and of its collation. */
+  readonly order: string;
   /** All of them are Postgres's own. */
   readonly builtin: boolean;
 }
@@ -38,7 +40,8 @@ const queryColumns = `
 const queryComparisons = `
   SELECT pg_catalog.format('t.%I', a.attname) AS column, pg_catalog.format('%I.%I', ts.nspname, ty.typname) AS type,
          pg_catalog.min(op.name) FILTER (WHERE op.strategy = 3) AS equal, pg_catalog.min(op.name) FILTER (WHERE op.strategy = 4) AS "atLeast",
-         pg_catalog.min(op.name) FILTER (WHERE op.strategy = 5) AS greater, pg_catalog.bool_and(op.builtin) AS builtin
+         pg_catalog.min(op.name) FILTER (WHERE op.strategy = 5) AS greater, pg_catalog.bool_and(op.builtin) AS builtin,
+         pg_catalog.format('%s %s', c.opcfamily, i.indcollation[k]) AS "order"
     FROM pg_catalog.pg_index i CROSS JOIN pg_catalog.generate_series(0, i.indnkeyatts - 1) k
     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k]
     JOIN pg_catalog.pg_type ty ON ty.oid = a.atttypid JOIN pg_catalog.pg_namespace ts ON ts.oid = ty.typnamespace
@@ -46,7 +49,7 @@ const queryComparisons = `
     JOIN LATERAL (SELECT m.amopstrategy AS strategy, pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) AS name, n.nspname = 'pg_catalog' AS builtin
                     FROM pg_catalog.pg_amop m JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
                    WHERE m.amopfamily = c.opcfamily AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype AND m.amopstrategy IN (3, 4, 5)) op ON true
-   WHERE i.indrelid = $1 AND i.indisprimary AND i.indimmediate GROUP BY k, a.attname, ts.nspname, ty.typname ORDER BY k`;
+   WHERE i.indrelid = $1 AND i.indisprimary AND i.indimmediate GROUP BY k, a.attname, ts.nspname, ty.typname, c.opcfamily, i.indcollation[k] ORDER BY k`;
 
 /** Describes a table for reading. Throws `no_such_table` (usage) when there is none of this oid. */
 export async function describeTable(
@@ -74,6 +77,8 @@ export async function describeTable(
 export interface RowRange {
   /** Text values of the primary key after which to begin. */
   readonly after?: readonly string[] | undefined;
+  /** And with which to end. */
+  readonly upTo?: readonly string[] | undefined;
   readonly limit?: number;
   readonly where?: string | undefined;
 }
@@ -87,13 +92,37 @@ export function lockTable({ schema, table }: { readonly schema: string; readonly
 }
 
 /** The query that reads a table, whole or a chunk of it in the order of its primary key. */
-export function selectRows({ relation, comparisons, only }: ReadableTable, range: RowRange): string {
+export function selectRows(table: ReadableTable, range: RowRange): string {
+  const { relation, comparisons } = table;
   const columns = relation.columns.map((column) => `t.${escapeIdentifier(column.name)}`).join(', ');
   const key = comparisons.map(({ column }) => column).join(', ');
-  const conditions = [...(range.where ? [`(${range.where})`] : []), ...(range.after ? [behind(comparisons, range.after)] : [])];
+  // A comment at the end of the condition must not swallow what follows.
+  const conditions = [
+    ...(range.where ? [`(${range.where}\n)`] : []),
+    ...(range.after ? [behind(comparisons, range.after)] : []),
+    ...(range.upTo ? [notBehind(comparisons, range.upTo)] : []),
+  ];
   const where = conditions.length > 0 ? ` WHERE ${conditions.join(' AND ')}` : '';
   const order = range.limit === undefined ? '' : ` ORDER BY ${key} LIMIT ${range.limit}`;
-  return `SELECT ${columns} FROM ${only ? 'ONLY ' : ''}${quoteTable(relation.schema, relation.table)} t${where}${order}`;
+  return `SELECT ${columns} FROM ${fromTable(table)}${where}${order}`;
+}
+
+/** What stands behind FROM: the table, by the name `t`. */
+export function fromTable({ relation, only }: ReadableTable): string {
+  return `${only ? 'ONLY ' : ''}${quoteTable(relation.schema, relation.table)} t`;
+}
+
+/** The query for the key of the row that stands `count` rows behind `after`, in the order of the key. */
+export function selectKey(table: ReadableTable, after: readonly string[] | undefined, count: number): string {
+  const { comparisons } = table;
+  const key = comparisons.map(({ column }) => column).join(', ');
+  const where = after ? ` WHERE ${behind(comparisons, after)}` : '';
+  return `SELECT ${key} FROM ${fromTable(table)}${where} ORDER BY ${key} LIMIT 1 OFFSET ${count - 1}`;
+}
+
+/** What the order of the key depends on: under another one, a place in it says nothing. */
+export function keyOrder({ comparisons }: ReadableTable): string {
+  return comparisons.map(({ column, order }) => `${column} ${order}`).join(', ');
 }
 
 /** The condition that a row has this key, given as text values. */
@@ -112,6 +141,13 @@ function behind(key: readonly Comparison[], after: readonly string[]): string {
     return i === key.length - 1 ? beyond : `(${beyond} OR (${column} ${equal} ${values[i]!} AND ${from(i + 1)}))`;
   };
   return `${key[0]!.column} ${key[0]!.atLeast} ${values[0]!} AND ${from(0)}`;
+}
+
+/** The condition that it does not, in a form that the index understands. */
+function notBehind(key: readonly Comparison[], upTo: readonly string[]): string {
+  const values = key.map(({ type }, i) => literal(upTo[i]!, type));
+  if (key.every(({ builtin }) => builtin)) return `(${key.map(({ column }) => column).join(', ')}) <= (${values.join(', ')})`;
+  return `NOT (${key[0]!.column} ${key[0]!.greater} ${values[0]!}) AND NOT (${behind(key, upTo)})`;
 }
 
 function literal(text: string, type: string): string {

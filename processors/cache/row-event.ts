@@ -1,6 +1,6 @@
 import { HeadwaterError } from '../../pipeline/runtime/errors.ts';
 import { encodeRowKey } from '../../schemas/row-key.ts';
-import { eachMember, member, type Member, type Range } from './raw-json.ts';
+import { eachMember, member, type Member, type Range } from '../../schemas/raw-json.ts';
 
 const beforeMark = Buffer.from('"before":');
 const openBrace = 0x7b;

@@ -19,16 +19,16 @@ const faultsWith = (members: string): readonly string[] =>
     fault.replace('catalog.yaml:1: aggregates → a → ', ''),
   );
 
-const define = (members: string): Definition =>
+const define = (members: string, of = 'rows'): Definition =>
   definitionsOf(
-    parseCatalog(`aggregates: { a: { table: public.t, by: [chain], value: v, of: rows, functions: [sum], ${members} } }`, 'catalog.yaml'),
+    parseCatalog(`aggregates: { a: { table: public.t, by: [chain], value: v, of: ${of}, functions: [sum], ${members} } }`, 'catalog.yaml'),
   ).get('a')!;
 
 const minute = 60_000_000;
 
 describe('aggregates of the catalogue', () => {
   it('have their sizes in order, and ten thousand windows of each are kept', () => {
-    const { levels, windows, sliding } = define('windows: [1h, 1m, 1d], sliding: [24h, 5m]');
+    const { levels, windows, sliding } = define('windows: [1h, 1m, 1d], sliding: [24h, 5m]', 'changes');
     expect(levels).to.deep.equal([
       { text: '1m', micros: minute, keep: 10_000 * minute },
       { text: '1h', micros: 60 * minute, keep: 600_000 * minute },
@@ -44,9 +44,16 @@ describe('aggregates of the catalogue', () => {
     expect(windows).to.deep.equal([]);
   });
 
+  it('are kept for a year of rows, or ten of them, unless they say otherwise', () => {
+    const days = (members: string): readonly number[] => define(members).levels.map(({ keep }) => keep / minute / 1_440);
+    expect(days('windows: [1m, 1h, 1d, 90d]')).to.deep.equal([10_000 / 1_440, 366, 366, 900]);
+    expect(days('windows: [366d]')).to.deep.equal([3_660]);
+    expect(days('windows: [1h, 1d], retention: { 1d: 5000d }')).to.deep.equal([366, 5_000]);
+  });
+
   it('are kept for as long as they say, up to a century', () => {
-    const { levels } = define('windows: [1m, 1d], retention: { 1m: 7d, 1d: 36525d }');
-    expect(levels.map(({ keep }) => keep / minute)).to.deep.equal([7 * 1_440, 36_525 * 1_440]);
+    const { levels } = define('windows: [1m, 1h, 1d], retention: { 1m: 7d, 1d: 36525d }');
+    expect(levels.map(({ keep }) => keep / minute)).to.deep.equal([7 * 1_440, 366 * 1_440, 36_525 * 1_440]);
   });
 
   it('are made anew when what is stored would be different, and only then', () => {
@@ -72,6 +79,11 @@ describe('aggregates of the catalogue', () => {
 
   it('are refused when their windows do not fit together, with what does not', () => {
     expect(faultsWith('windows: [1m, 90s, 1h, 7d]')).to.deep.equal(['windows has 90s, which is no multiple of the next shorter one, 1m']);
+    expect(faultsWith('windows: [1m, 1d, 366d]')).to.deep.equal([
+      'windows has 1d, which is 1,440 times the next shorter one, 1m; of rows at most 400 times, so that corrections stay quick: add a size between them',
+    ]);
+    expect(define('windows: [1m, 1d]', 'changes').levels.length).to.equal(2);
+    expect(define('windows: [1m, 400m]').levels.length).to.equal(2);
     expect(faultsWith('windows: [1m, 60s, 400d]')).to.deep.equal([
       'windows[1] is 60s, which is as long as 1m',
       'windows[2] is 400d, but windows are 366 days long at most',

@@ -295,6 +295,31 @@ describe('capture: backfill beside commits that wait for a standby', function ()
     await expectSame(fixture, await fixture.settled(), 'public.items');
   });
 
+  it('logs a row whole of which such a commit has brought only a part', async () => {
+    await fixture.query('ALTER TABLE items ADD big text');
+    await fixture.query('ALTER TABLE items ALTER big SET STORAGE EXTERNAL');
+    await fixture.query(`UPDATE items SET big = repeat('large ', 500)`);
+    await fixture.streaming({ env: { HEADWATER_BACKFILL_CHUNK: '100' }, snapshot: false });
+    await fixture.settled();
+    await standby('absent');
+    const { released } = await hang(...hanging.slice(0, 2));
+    await fixture.until(
+      async () => (await fixture.events()).filter((event) => event.tx && event.table).length === 2,
+      'the changes to be logged',
+    );
+    await askForCopy(fixture, 'public.items');
+    await fixture.until(async () => ((await fixture.record.copy('public.items'))?.rows ?? 0) >= 900, 'nearly all chunks');
+    const rows = fold(await fixture.events(), 'public.items');
+    expect([1, 5002].map((id) => [rows.get(`[${id}]`)?.['v'], String(rows.get(`[${id}]`)?.['big']).length])).to.deep.equal([
+      ['new', 3_000],
+      ['old', 3_000],
+    ]);
+    await standby('');
+    await released;
+    await fixture.copied('public.items');
+    await expectSame(fixture, await fixture.settled(), 'public.items');
+  });
+
   it('waits for commits that were under way when it was started, since nobody knows if they are in the log', async () => {
     const first = await fixture.streaming({ env: { HEADWATER_BACKFILL_CHUNK: '100' } });
     await fixture.settled();

@@ -111,4 +111,36 @@ describe('change tracker: rows that a chunk must not overwrite', () => {
     tracker.track(table);
     expect(tracker.outdated(table, key(1), seesAllBut(10)), 'a new backfill begins with nothing').to.equal(false);
   });
+
+  describe('a row of which the log has only a part', () => {
+    const part = { unchanged: ['big'], after: { id: 1 } };
+    const update = (xid: number, id: number, rest: object = part, before?: number): Logged =>
+      logged(xid, { op: 'update', key: { id }, ...rest, ...(before === undefined ? {} : { before: { id: before } }) });
+    const parts = (tracker: ChangeTracker, id: number, snapshot: Visibility): number | undefined =>
+      tracker.parts(table, key(id), snapshot)?.length;
+
+    it('has the events that are newer than a snapshot, also under other keys', () => {
+      const tracker = tracking();
+      // The row at 2 is another one, which makes room.
+      tracker.logged(
+        [update(10, 2), logged(11, { op: 'delete', key: { id: 2 } }), update(12, 1), update(13, 2, part, 1), update(14, 2)],
+        1,
+      );
+      expect(parts(tracker, 1, seesAllBut(10))).to.equal(3);
+      expect(parts(tracker, 1, seesAllBut(13))).to.equal(2);
+      expect(parts(tracker, 2, seesAllBut(10)), 'deleted').to.equal(undefined);
+      expect(tracker.moved(table)).to.deep.equal([{ key: { id: 2 }, xid: 13 }]);
+    });
+
+    it('has none when an event has the row whole, when it is deleted, or when the table is emptied', () => {
+      const tracker = tracking();
+      tracker.logged([update(10, 1), update(11, 1, { after: { id: 1, big: 'new' } }), update(12, 1)], 1);
+      expect(parts(tracker, 1, seesAllBut(10))).to.equal(undefined);
+      expect(parts(tracker, 1, seesAllBut(12)), 'only the last is newer').to.equal(1);
+      tracker.logged([logged(13, { op: 'delete', key: { id: 1 } })], 4);
+      expect(parts(tracker, 1, seesAllBut(12))).to.equal(undefined);
+      tracker.logged([update(14, 3), logged(15, { op: 'truncate' })], 5);
+      expect(parts(tracker, 3, seesAllBut(14))).to.equal(undefined);
+    });
+  });
 });

@@ -82,9 +82,10 @@ export function fold(events: readonly StoredEvent[], table: string): Map<string,
     if (event.op === 'truncate') rows.clear();
     if (!event.key) continue;
     const old = oldKey(event);
+    const known = rows.get(old ?? keyText(event.key));
     if (old !== undefined) rows.delete(old);
     if (event.op === 'delete') rows.delete(keyText(event.key));
-    else if (event.after) rows.set(keyText(event.key), withUnchanged(event, rows.get(old ?? keyText(event.key))));
+    else if (event.after) rows.set(keyText(event.key), withUnchanged(event, known));
   }
   return rows;
 }

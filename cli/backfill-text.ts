@@ -1,0 +1,75 @@
+import type { CopyState } from '../pipeline/capture/log-record.ts';
+import { table, type Output } from './output.ts';
+
+const barLength = 20;
+
+/** One line on how far a copy has come: bar, share, rows, speed, and how long it will take. */
+export function progressText(state: CopyState): string {
+  const { table: name, rows, read = rows, total = 0, speed, note } = state;
+  if (note !== undefined) return `${name}: ${note}`;
+  if (state.state === 'pending') return `${name}: waiting for capture, or for its turn`;
+  const parts = [`${count(read)}${total > 0 ? ` of about ${count(total)}` : ''} rows`];
+  if (speed) parts.push(`${count(speed)} rows/s`);
+  if (speed && total > read) parts.push(`${time((total - read) / speed)} left`);
+  return total > 0 ? `${name} ${bar(read / total)}, ${parts.join(', ')}` : `${name}: ${parts.join(', ')}`;
+}
+
+/** How a copy ended, as a sentence. */
+export function endText({ table: name, state, rows, error }: CopyState): string {
+  const logged = `${count(rows)} rows are in the log`;
+  if (state === 'done') return `${name}: ${logged}.`;
+  if (state === 'none') return `${name}: ${error ?? 'its rows cannot be copied'}.`;
+  if (state === 'failed') return `${name}: failed: ${error ?? 'no reason given'}.`;
+  return `${name}: ${state}, ${logged}.`;
+}
+
+/** The copies as columns of text. */
+export function listText(states: readonly CopyState[], output: Output): string {
+  const rows = states.map((state) => [
+    state.table,
+    state.state,
+    shareOf(state),
+    count(state.rows),
+    limit(state),
+    state.where ?? '',
+    about(state),
+  ]);
+  return table(output, ['TABLE', 'STATE', 'READ', 'LOGGED', 'LIMIT', 'WHERE', ''], rows);
+}
+
+function about(state: CopyState): string {
+  if (state.error !== undefined) return state.error;
+  if (state.note !== undefined) return state.note;
+  const { speed, total = 0, rows, read = rows } = state;
+  if (state.state !== 'running' || !speed) return '';
+  return `${count(speed)} rows/s${total > read ? `, ${time((total - read) / speed)} left` : ''}`;
+}
+
+function shareOf({ state, total = 0, rows, read = rows }: CopyState): string {
+  if (state === 'done') return '100 %';
+  return total > 0 ? percent(read / total) : count(read);
+}
+
+function limit({ rate }: CopyState): string {
+  return rate === undefined ? '' : `${count(rate)} rows/s`;
+}
+
+function bar(share: number): string {
+  return `${'█'.repeat(Math.round(Math.min(1, share) * barLength)).padEnd(barLength, '░')} ${percent(share)}`;
+}
+
+/** The rows are estimated: only the end is 100 %. */
+function percent(share: number): string {
+  return `${Math.min(99, Math.floor(share * 100))} %`;
+}
+
+function time(seconds: number): string {
+  const whole = Math.ceil(seconds);
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3_600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${Math.floor(whole / 3_600)} h ${Math.floor((whole % 3_600) / 60)} min`;
+}
+
+function count(value: number): string {
+  return value.toLocaleString('en-US');
+}

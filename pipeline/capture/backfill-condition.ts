@@ -1,0 +1,77 @@
+import type { PgClient } from '../clients/postgres.ts';
+import { messageOf, usage, type HeadwaterError } from '../runtime/errors.ts';
+import { fromTable, selectRows, type ReadableTable } from '../source/table-reader.ts';
+
+/** What is shown of a condition on both sides of a fault. */
+const shownCharacters = 20;
+/** Names that are not found: outside pg_catalog they need their schema. */
+const unknownNames: ReadonlySet<string> = new Set(['42883', '42704', '42P01', '3F000']);
+
+const explain = 'EXPLAIN (FORMAT JSON)';
+
+/** The plan of a statement, as EXPLAIN gives it. */
+interface Plan {
+  readonly 'QUERY PLAN': readonly { readonly Plan: { readonly 'Plan Rows': number } }[];
+}
+
+/** Ends each further query of the transaction that takes too long. */
+export function endAfter(timeoutMs: number): string {
+  return `SET LOCAL statement_timeout = ${Math.ceil(timeoutMs)}`;
+}
+
+/**
+ * Makes sure that a text is one boolean expression on the rows of a table, and nothing more. Returns the estimated rows that meet it.
+ *
+ * Between CASE WHEN and THEN there is no bracket that it could close and no clause that it could add, and in the extended
+ * protocol no second statement: what passes here stays within the brackets that it is put into.
+ * @throws HeadwaterError `bad_condition` (usage), which says where the fault is
+ */
+export async function checkCondition(client: PgClient, table: ReadableTable, where: string, timeoutMs: number): Promise<number> {
+  const alone = 'EXPLAIN SELECT CASE WHEN\n';
+  const filter = `${explain} ${selectRows(table, { where: '\0' }).split('\0')[0]!}`;
+  await client.query('BEGIN READ ONLY');
+  let asked = alone;
+  try {
+    await client.query(endAfter(timeoutMs));
+    await single(client, `${alone}${where}\nTHEN true END FROM ${fromTable(table)}`);
+    asked = filter;
+    return await estimated(client, selectRows(table, { where }));
+  } catch (error) {
+    throw isAnswer(error) ? badCondition(table.relation.name, where, error, Array.from(asked).length) : error;
+  } finally {
+    await client.query('ROLLBACK').catch(() => undefined);
+  }
+}
+
+/** How many rows the server expects a query to give. */
+export async function estimated(client: PgClient, query: string): Promise<number> {
+  const { rows } = await single(client, `${explain} ${query}`);
+  return rows[0]?.['QUERY PLAN'][0]?.Plan['Plan Rows'] ?? 0;
+}
+
+/** In the extended protocol, which takes one statement only. */
+function single(client: PgClient, text: string): Promise<{ rows: Plan[] }> {
+  const config = { text, queryMode: 'extended' };
+  return client.query<Plan>(config);
+}
+
+/** An error that the server has answered with, other than that it goes away. */
+function isAnswer(error: unknown): boolean {
+  const { code } = error as { code?: unknown };
+  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && !/^(08(?!P01)|53|57P|58|XX)/.test(code);
+}
+
+function badCondition(table: string, where: string, error: unknown, before: number): HeadwaterError {
+  const { position, hint, code } = error as { position?: string; hint?: string; code?: string };
+  // Characters, from 1, as the server counts them.
+  const characters = Array.from(where);
+  const at = position === undefined ? NaN : Number(position) - before;
+  const place =
+    at >= 1 && at <= characters.length
+      ? `, at character ${at}: ${JSON.stringify(characters.slice(Math.max(0, at - 1 - shownCharacters), at - 1 + shownCharacters).join(''))}`
+      : '';
+  const said = messageOf(error).replace('argument of CASE/WHEN', 'a condition').replace('at or near "THEN"', 'at its end');
+  const next =
+    hint ?? (code !== undefined && unknownNames.has(code) ? 'names that are not of pg_catalog need their schema: public.name' : undefined);
+  return usage('bad_condition', `--where is not a condition on ${table}: ${said}${place}`, next);
+}

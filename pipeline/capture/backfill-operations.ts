@@ -1,0 +1,210 @@
+import { suggestion } from '../../schemas/nearest.ts';
+import type { PgClient } from '../clients/postgres.ts';
+import { pause } from '../runtime/backoff.ts';
+import { HeadwaterError, refused, usage } from '../runtime/errors.ts';
+import { describeTable, selectRows } from '../source/table-reader.ts';
+import { TypeRegistry } from '../source/types.ts';
+import { checkCondition, estimated } from './backfill-condition.ts';
+import { findSlot } from './database.ts';
+import type { CopyOrder, CopyState, LogRecord } from './log-record.ts';
+import { pollMs, takenUpMs, withServers, type Operation } from './operations.ts';
+import { selectTables, type CapturedTable } from './tables.ts';
+
+/** What is to be copied. */
+export interface BackfillRequest {
+  /** `<schema>.<table>`; undefined: every captured table that has a primary key. */
+  readonly names: readonly string[] | undefined;
+  /** An SQL condition on the rows. */
+  readonly where?: string | undefined;
+  /** Most rows a second. */
+  readonly rate?: number | undefined;
+}
+
+/** How far the copies that are followed have come: the one that is looked at, its number from 1, and of how many. */
+export type Follower = (state: CopyState, number: number, of: number) => void;
+
+/** States of a copy that is to be gone on with. */
+const underWay: ReadonlySet<CopyState['state']> = new Set(['pending', 'running', 'paused']);
+
+/**
+ * Asks capture to copy tables beside the stream; returns their names. What has been asked for already, in the same words, and is
+ * not done, is not asked for again.
+ * @throws HeadwaterError `not_captured`, `no_primary_key`, `bad_condition` (usage), `backfill_under_way` (refused)
+ */
+export function requestBackfill(operation: Operation, { names, where, rate }: BackfillRequest): Promise<readonly string[]> {
+  return withServers(operation, async (control, record) => {
+    const tables = await tablesToCopy(control, operation, names);
+    const copies = await record.copies();
+    for (const { name } of tables) requireFree(copies.get(name), where);
+    for (const table of tables) {
+      const total = await estimate(control, operation, table, where);
+      await record.changeCopy(table.name, (known) => {
+        requireFree(known, where);
+        if (known && underWay.has(known.state)) return undefined;
+        const whole = known?.oid === table.oid && (known.again === true || (known.state === 'done' && known.where === undefined));
+        return { table: table.name, oid: table.oid, state: 'pending', rows: 0, total, where, rate, ...(whole ? { again: true } : {}) };
+      });
+    }
+    return tables.map(({ name }) => name);
+  });
+}
+
+/** A backfill under way that copies something else, or is paused, is not replaced: its rows may be in the log nowhere else. */
+function requireFree(known: CopyState | undefined, where: string | undefined): void {
+  if (!known || !underWay.has(known.state)) return;
+  const { table, state } = known;
+  if (state === 'paused')
+    throw refused(
+      'backfill_under_way',
+      `a backfill of ${table} is paused`,
+      `\`headwater backfill resume ${table}\` goes on with it, \`cancel\` gives it up`,
+    );
+  if (known.where === where) return;
+  const what = known.where === undefined ? 'of all its rows' : `of other rows (${known.where})`;
+  throw refused(
+    'backfill_under_way',
+    `a backfill of ${table} ${what} is ${state === 'pending' ? 'asked for already' : 'under way'}`,
+    `wait for it (\`headwater backfill list\`), or give it up: headwater backfill cancel ${table}`,
+  );
+}
+
+async function tablesToCopy(
+  control: PgClient,
+  { catalog }: Operation,
+  names: readonly string[] | undefined,
+): Promise<readonly CapturedTable[]> {
+  const { tables, leftOut } = await selectTables(control, catalog);
+  if (!names) return tables.filter((table) => table.hasKey);
+  return names.map((name) => {
+    const table = tables.find((candidate) => candidate.name === name);
+    const reason = leftOut.find((other) => other.name === name)?.reason;
+    const known = tables.map((other) => other.name);
+    if (!table) throw usage('not_captured', `${name} is not captured${reason ? `: ${reason}` : suggestion(name, known)}`);
+    if (!table.hasKey)
+      throw usage(
+        'no_primary_key',
+        `${name} has no primary key, so its rows cannot be read in chunks`,
+        'add one, or take a new snapshot: headwater resnapshot',
+      );
+    return table;
+  });
+}
+
+/** Rows to copy, as the server expects. A fault in the condition is told here, before anything is asked for. */
+async function estimate(
+  control: PgClient,
+  { catalog, config }: Operation,
+  table: CapturedTable,
+  where: string | undefined,
+): Promise<number> {
+  const readable = await describeTable(control, table, new TypeRegistry(), catalog, config.subject);
+  if (where === undefined) return estimated(control, selectRows(readable, {}));
+  return checkCondition(control, readable, where, config.backfillTimeout);
+}
+
+/**
+ * Follows copies until each has come to an end, of whatever kind, and returns their states. Interrupted, they go on.
+ * @throws HeadwaterError `capture_away`
+ */
+export function followBackfills(operation: Operation, tables: readonly string[], onProgress: Follower): Promise<readonly CopyState[]> {
+  return withServers(operation, async (control, record) => {
+    const ended: CopyState[] = [];
+    for (const [i, table] of tables.entries())
+      ended.push(await follow(operation, control, record, table, (state) => onProgress(state, i + 1, tables.length)));
+    return ended;
+  });
+}
+
+async function follow(
+  { config, signal }: Operation,
+  control: PgClient,
+  record: LogRecord,
+  table: string,
+  onProgress: (state: CopyState) => void,
+): Promise<CopyState> {
+  let movedAt = performance.now();
+  let seen = '';
+  for (;;) {
+    const state = await record.copy(table);
+    if (!state) throw new HeadwaterError('backfill_gone', `the request for ${table} is gone from the log's record: a new epoch has begun`);
+    if (state.state !== 'pending' && state.state !== 'running') return state;
+    onProgress(state);
+    const now = JSON.stringify(state);
+    if (now !== seen) [seen, movedAt] = [now, performance.now()];
+    else if (performance.now() - movedAt > takenUpMs) {
+      if (!(await findSlot(control, config.slot))?.activePid)
+        throw new HeadwaterError('capture_away', `capture is not running: ${table} is copied when it is`, {
+          hint: 'start capture; the request is kept',
+        });
+      movedAt = performance.now();
+    }
+    await pause(pollMs, signal);
+    signal.throwIfAborted();
+  }
+}
+
+/** Every copy that the log's record knows, in the order of the tables' names. */
+export function listBackfills(operation: Operation): Promise<readonly CopyState[]> {
+  return withServers(operation, async (_, record) => sorted((await record.copies()).values()));
+}
+
+/** A copy, and whether the order has been carried out: while capture is away it is only noted. */
+export interface Ordered {
+  readonly state: CopyState;
+  readonly done: boolean;
+}
+
+/**
+ * Orders copies to be paused, gone on with or given up, and waits until capture has done it.
+ * @param names undefined: all that the order concerns
+ * @throws HeadwaterError `no_backfill` (usage) when there is nothing of a name to pause, resume or cancel
+ */
+export function orderBackfills(
+  operation: Operation,
+  order: Omit<CopyOrder, 'table'>,
+  names: readonly string[] | undefined,
+): Promise<readonly Ordered[]> {
+  return withServers(operation, async (control, record) => {
+    const copies = await record.copies();
+    const concerned =
+      names ??
+      sorted(copies.values())
+        .filter((state) => concerns(order, state))
+        .map(({ table }) => table);
+    for (const name of concerned) requireConcerned(order, name, copies);
+    for (const table of concerned) await record.putOrder({ ...order, table });
+    const active = (await findSlot(control, operation.config.slot))?.activePid !== undefined;
+    return Promise.all(concerned.map((table) => carriedOut(operation, record, table, active)));
+  });
+}
+
+function concerns({ order, rate }: Omit<CopyOrder, 'table'>, { state }: CopyState): boolean {
+  if (order === 'cancel') return underWay.has(state);
+  if (order === 'pause') return state === 'pending' || state === 'running';
+  return state === 'paused' || (rate !== undefined && underWay.has(state));
+}
+
+function requireConcerned(order: Omit<CopyOrder, 'table'>, name: string, copies: ReadonlyMap<string, CopyState>): void {
+  const state = copies.get(name);
+  if (state && concerns(order, state)) return;
+  const open = sorted(copies.values()).filter((other) => concerns(order, other));
+  const others = open.map(({ table }) => table);
+  const why = state ? `the backfill of ${name} is ${state.state}` : `there is no backfill of ${name}${suggestion(name, others)}`;
+  throw usage('no_backfill', `nothing to ${order.order}: ${why}`, '`headwater backfill list` shows what there is');
+}
+
+async function carriedOut({ signal }: Operation, record: LogRecord, table: string, active: boolean): Promise<Ordered> {
+  const until = performance.now() + takenUpMs;
+  for (;;) {
+    const open = await record.order(table);
+    const state = await record.copy(table);
+    if (!state) throw new HeadwaterError('backfill_gone', `the backfill of ${table} is gone from the log's record: a new epoch has begun`);
+    if (!open || !active || performance.now() > until) return { state, done: open === undefined };
+    await pause(pollMs, signal);
+    signal.throwIfAborted();
+  }
+}
+
+function sorted(states: Iterable<CopyState>): CopyState[] {
+  return [...states].sort((a, b) => (a.table < b.table ? -1 : 1));
+}

@@ -1,0 +1,284 @@
+import type { Catalog } from '../../schemas/catalog.ts';
+import { closePostgres, connectPostgres, stableText, type PgClient } from '../clients/postgres.ts';
+import { usage } from '../runtime/errors.ts';
+import type { Logger } from '../runtime/logging.ts';
+import { parseLsn, type Lsn } from '../source/position.ts';
+import { columnKind, Tuple } from '../source/pgoutput.ts';
+import {
+  describeTable,
+  hasKey,
+  keyOrder,
+  keyTexts,
+  lockTable,
+  readRows,
+  selectKey,
+  selectRows,
+  type ReadableTable,
+  type RowRange,
+} from '../source/table-reader.ts';
+import { TypeRegistry } from '../source/types.ts';
+import { keyTextsOf } from '../source/key-text.ts';
+import { checkCondition, endAfter, estimated } from './backfill-condition.ts';
+import type { Key } from './change-tracker.ts';
+import type { CapturedTable } from './tables.ts';
+import { Visibility } from './visibility.ts';
+
+/** Bytes of rows that a chunk is to have, once the size of the rows is known. */
+const chunkBytes = 8 * 1024 ** 2;
+/** A chunk whose rows turn out to be larger than those before ends here. */
+const cutBytes = 2 * chunkBytes;
+/** Rows of the first chunk, before it is known. */
+const firstChunkRows = 100;
+/** How long an attempt to lock a table waits: in between it is looked whether to go on. */
+const lockMs = 1_000;
+/** Most keys that are gone through at once for the rows that meet a condition. */
+const maxWindow = 1_000_000;
+const queryCanceled = '57014';
+
+export interface ChunkReaderOptions {
+  readonly url: string;
+  readonly catalog: Catalog;
+  readonly subject: string;
+  readonly chunkRows: number;
+  /** How long a query with a condition may take, in ms. */
+  readonly timeoutMs: number;
+  readonly log: Logger;
+}
+
+/** From where the next chunk is read, and of what. */
+export interface ChunkRange {
+  readonly after?: readonly string[] | undefined;
+  /** The order of the key in which `after` is a place; undefined when it is not known. */
+  readonly key?: string | undefined;
+  readonly where?: string | undefined;
+  readonly rate?: number | undefined;
+}
+
+/** Rows of a table, read in one snapshot. */
+export interface Chunk {
+  /** The table as it was then. */
+  readonly table: ReadableTable;
+  readonly rows: readonly Tuple[];
+  readonly bytes: number;
+  readonly snapshot: Visibility;
+  /** WAL position taken after the reading: everything the snapshot sees stands before it. */
+  readonly position: Lsn;
+  /** Where the next one begins; undefined when the table is read to its end. */
+  readonly next: readonly string[] | undefined;
+  /** The order of the key in which that is a place. */
+  readonly key: string;
+}
+
+/** Reads chunks of one table, each in a repeatable-read transaction of its own, on a connection of its own. */
+export class ChunkReader {
+  readonly #options: ChunkReaderOptions;
+  readonly #table: CapturedTable;
+  readonly #types = new TypeRegistry();
+  #client: PgClient | undefined;
+  #closed = false;
+  /** Rows of the next chunk. */
+  #limit: number;
+  /** Keys that are gone through for one chunk; undefined as long as the server finds the rows of a condition quickly enough. */
+  #window: number | undefined;
+
+  constructor(options: ChunkReaderOptions, table: CapturedTable) {
+    this.#options = options;
+    this.#table = table;
+    this.#limit = Math.min(options.chunkRows, firstChunkRows);
+  }
+
+  /** A snapshot of now. */
+  async now(): Promise<Visibility> {
+    return snapshotOf(await this.#connected());
+  }
+
+  /** Estimated rows of the table that meet the condition. */
+  async estimate(where: string | undefined): Promise<number> {
+    const client = await this.#connected();
+    const table = await this.#describe(client);
+    if (where !== undefined) return checkCondition(client, table, where, this.#options.timeoutMs);
+    return estimated(client, selectRows(table, {}));
+  }
+
+  /**
+   * Reads the next chunk: of so many rows that they have about 8 MB. Throws what the server answers (`isLocked` tells that the
+   * table was locked all the while), or `slow_condition` (usage).
+   * @param onSnapshot called with the snapshot before it is read
+   */
+  async read(range: ChunkRange, onSnapshot: (snapshot: Visibility) => void): Promise<Chunk> {
+    for (;;) {
+      const begun = performance.now();
+      try {
+        const chunk = await this.#attempt(range, onSnapshot);
+        this.#widen(performance.now() - begun);
+        return chunk;
+      } catch (error) {
+        const late = performance.now() - begun >= this.#options.timeoutMs * 0.9;
+        if (range.where === undefined || (error as { code?: unknown }).code !== queryCanceled || !late) throw error;
+        this.#narrow(range.where);
+      }
+    }
+  }
+
+  async #attempt(range: ChunkRange, onSnapshot: (snapshot: Visibility) => void): Promise<Chunk> {
+    return this.#inSnapshot(onSnapshot, async (client, table) => {
+      const key = keyOrder(table);
+      const after = range.key === undefined || range.key === key ? range.after : undefined;
+      if (range.where !== undefined) await client.query(endAfter(this.#options.timeoutMs));
+      const limit = Math.max(1, Math.min(this.#limit, range.rate ?? Infinity));
+      const upTo = this.#window === undefined ? undefined : await keyAt(client, selectKey(table, after, this.#window));
+      const { rows, bytes, cut } = await this.#rows(client, table, { after, upTo, limit, where: range.where });
+      if (rows.length > 0)
+        this.#limit = Math.max(1, Math.min(this.#options.chunkRows, Math.floor((chunkBytes * rows.length) / Math.max(1, bytes))));
+      const last = rows.at(-1);
+      return { rows, bytes, next: last && (cut || rows.length === limit) ? keyTexts(table, last) : upTo, key };
+    });
+  }
+
+  /** Reads single rows, those of the keys that are there and meet the condition: few of them, since they may be large. */
+  async readKeys(keys: readonly Key[], condition: string | undefined, onSnapshot: (snapshot: Visibility) => void): Promise<Chunk> {
+    return this.#inSnapshot(onSnapshot, async (client, table) => {
+      const among = keys.map((key) => `(${hasKey(table, keyTextsOf(table, key))})`).join(' OR ');
+      const where = condition === undefined ? among : `(${condition}\n) AND (${among})`;
+      const { rows, bytes } = await this.#rows(client, table, { where });
+      return { rows, bytes, next: undefined, key: keyOrder(table) };
+    });
+  }
+
+  /** A snapshot of the table that no change of its definition can be newer than. */
+  async #inSnapshot(
+    onSnapshot: (snapshot: Visibility) => void,
+    read: (client: PgClient, table: ReadableTable) => Promise<Pick<Chunk, 'rows' | 'bytes' | 'next' | 'key'>>,
+  ): Promise<Chunk> {
+    const client = await this.#connected();
+    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+    try {
+      await client.query(`SET LOCAL lock_timeout = ${lockMs}`);
+      await client.query(lockTable(this.#table));
+      const snapshot = await snapshotOf(client);
+      onSnapshot(snapshot);
+      const table = await this.#describe(client);
+      const found = await read(client, table);
+      // Nothing is to be kept, not even a setting that a condition has made.
+      if (this.#client === client) await client.query('ROLLBACK');
+      return { table, snapshot, ...found, position: await this.#position() };
+    } catch (error) {
+      await this.#client?.query('ROLLBACK').catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** Rows are held in memory until they are logged: when there are too many bytes, the connection is cut, and with it what is to come. */
+  async #rows(client: PgClient, table: ReadableTable, range: RowRange): Promise<{ rows: readonly Tuple[]; bytes: number; cut: boolean }> {
+    const rows: Tuple[] = [];
+    let bytes = 0;
+    let cut = false;
+    const enough = new Error('enough');
+    try {
+      await readRows(
+        client,
+        selectRows(table, range),
+        (row) => {
+          // What came in one piece with the row that was one too many.
+          if (bytes >= cutBytes) return;
+          const copy = copyOf(row);
+          bytes += copy.source.length;
+          rows.push(copy);
+        },
+        () => (bytes >= cutBytes ? Promise.reject(enough) : Promise.resolve()),
+      );
+    } catch (error) {
+      if (error !== enough) throw error;
+      cut = true;
+      this.#client = undefined;
+      await closePostgres(client, 0);
+    }
+    return { rows, bytes, cut };
+  }
+
+  /** The condition takes too long over the whole table: from now on over a part of its keys at a time. */
+  #narrow(where: string): void {
+    if (this.#window === 1)
+      throw usage(
+        'slow_condition',
+        `the condition takes longer than ${this.#options.timeoutMs / 1_000} s on a single row: ${where.slice(0, 200)}`,
+        'give one that needs less, or a longer HEADWATER_BACKFILL_TIMEOUT to capture',
+      );
+    this.#window = this.#window === undefined ? this.#options.chunkRows : Math.max(1, Math.floor(this.#window / 4));
+    this.#options.log.info(
+      { table: this.#table.name, keys: this.#window },
+      'the condition takes long: it is asked of so many rows at a time',
+    );
+  }
+
+  #widen(ms: number): void {
+    if (this.#window !== undefined && ms < this.#options.timeoutMs / 4) this.#window = Math.min(maxWindow, this.#window * 2);
+  }
+
+  async #position(): Promise<Lsn> {
+    const client = await this.#connected();
+    const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
+    return parseLsn(rows[0]!.lsn);
+  }
+
+  async #describe(client: PgClient): Promise<ReadableTable> {
+    const { catalog, subject } = this.#options;
+    return describeTable(client, this.#table, this.#types, catalog, subject);
+  }
+
+  async #connected(): Promise<PgClient> {
+    if (this.#closed) throw new Error('the backfill is stopping');
+    if (this.#client) return this.#client;
+    const client = await connectPostgres(this.#options.url, 'headwater backfill', this.#options.log);
+    this.#client = client;
+    if (this.#closed) await closePostgres(client);
+    for (const setting of stableText) await client.query(setting);
+    return client;
+  }
+
+  /** Gives up the connection, with whatever it waits for; the next question makes another one. */
+  async disconnect(): Promise<void> {
+    const client = this.#client;
+    this.#client = undefined;
+    if (client) await closePostgres(client);
+  }
+
+  /** The same for good. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.disconnect();
+  }
+}
+
+/** The table is locked by somebody who changes its definition. */
+export function isLocked(error: unknown): boolean {
+  return (error as { code?: unknown }).code === '55P03';
+}
+
+async function snapshotOf(client: PgClient): Promise<Visibility> {
+  const { rows } = await client.query<{ snapshot: string }>('SELECT pg_current_snapshot()::text AS snapshot');
+  return new Visibility(rows[0]!.snapshot);
+}
+
+/** The one row of key columns that a query gives, as texts. */
+async function keyAt(client: PgClient, query: string): Promise<readonly string[] | undefined> {
+  let found: readonly string[] | undefined;
+  await readRows(client, query, ({ source, starts, ends, count }) => {
+    found = Array.from({ length: count }, (_, i) => source.toString('utf8', starts[i], ends[i]));
+  });
+  return found;
+}
+
+/** A tuple of its own, since the reader's is overwritten by the next row. */
+function copyOf(row: Tuple): Tuple {
+  const copy = new Tuple();
+  const base = row.starts[0] ?? 0;
+  copy.source = Buffer.from(row.source.subarray(base, row.ends[row.count - 1]));
+  copy.count = row.count;
+  for (let i = 0; i < row.count; i++) {
+    copy.kinds[i] = row.kinds[i] ?? columnKind.null;
+    copy.starts[i] = row.starts[i]! - base;
+    copy.ends[i] = row.ends[i]! - base;
+  }
+  return copy;
+}
