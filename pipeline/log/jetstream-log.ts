@@ -79,12 +79,15 @@ export class JetStreamLog implements EventLog {
   async *read(from: Seq, options: ReadOptions = {}): AsyncGenerator<readonly LogEvent[], void, undefined> {
     let next = Math.max(1, from);
     const history: History = { epoch: undefined };
+    const tick = this.#all.replace(/>$/, '_tick');
+    // All else that comes was asked for.
+    const withoutTicks = options.subjects !== undefined && !matchesAny(tick, options.subjects);
     for (let attempt = 0; !options.signal?.aborted; attempt++) {
       try {
         for await (const events of this.#readOnce(next, options, history)) {
           next = events.at(-1)!.seq + 1;
           attempt = 0;
-          const wanted = options.subjects ? events.filter((event) => matchesAny(event.subject, options.subjects!)) : events;
+          const wanted = withoutTicks ? events.filter((event) => event.subject !== tick) : events;
           if (wanted.length > 0) yield wanted;
           if (options.signal?.aborted) return;
         }
@@ -170,6 +173,11 @@ export class JetStreamLog implements EventLog {
     return this.#message({ last_by_subj: subject });
   }
 
+  /** The first event of a subject at or after a sequence, if there is one. */
+  async nextOf(subject: string, from: Seq): Promise<LogEvent | undefined> {
+    return this.#message({ seq: from, next_by_subj: subject });
+  }
+
   async lastPerSubject(subject: string): Promise<readonly LogEvent[]> {
     const reader = await this.#open({
       start: { lastPerSubject: true },
@@ -237,7 +245,7 @@ export class JetStreamLog implements EventLog {
     this.#link.close();
   }
 
-  async #message(query: { seq: number } | { last_by_subj: string }): Promise<LogEvent | undefined> {
+  async #message(query: { seq: number; next_by_subj?: string } | { last_by_subj: string }): Promise<LogEvent | undefined> {
     try {
       const message = await this.#link.ask(() => this.#jsm.streams.getMessage(this.#stream, query));
       return message ? { seq: message.seq, subject: message.subject, data: message.data } : undefined;
@@ -259,7 +267,7 @@ function requireContiguous(position: Seq, events: readonly LogEvent[]): void {
 }
 
 /** Does a NATS subject match one of the filters (`*` one token, `>` the rest)? */
-function matchesAny(subject: string, filters: readonly string[]): boolean {
+export function matchesAny(subject: string, filters: readonly string[]): boolean {
   const tokens = subject.split('.');
   return filters.some((filter) => {
     const wanted = filter.split('.');
@@ -271,12 +279,12 @@ function matchesAny(subject: string, filters: readonly string[]): boolean {
 }
 
 /** The server refuses filters of which one covers another. */
-function withoutOverlap(filters: readonly string[]): readonly string[] {
+export function withoutOverlap(filters: readonly string[]): readonly string[] {
   const distinct = [...new Set(filters)];
   return distinct.filter((filter) => !distinct.some((other) => other !== filter && covers(other, filter)));
 }
 
 /** Does every subject that matches `narrow` match `wide`? (`*` does not cover `>`, which stands for several tokens.) */
-function covers(wide: string, narrow: string): boolean {
+export function covers(wide: string, narrow: string): boolean {
   return matchesAny(narrow, [wide]) && (!narrow.endsWith('>') || wide.endsWith('>'));
 }

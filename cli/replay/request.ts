@@ -1,0 +1,143 @@
+import type { RangeRequest } from '../../pipeline/replay/range.ts';
+import { rowOps, type RowOp } from '../../pipeline/replay/filter.ts';
+import { duration, type SettingType } from '../../pipeline/runtime/setting-types.ts';
+import { parseMoment } from '../../schemas/condition/instant.ts';
+import { sequence } from '../option-values.ts';
+
+/** The options of `headwater replay`. */
+export interface ReplayOptions {
+  readonly from?: 'oldest' | number;
+  readonly since?: number;
+  readonly to?: End;
+  readonly subjects?: readonly string[];
+  readonly tables?: readonly string[];
+  readonly ops?: readonly RowOp[];
+  readonly key?: readonly string[];
+  readonly where?: string;
+  /** False: without the ticks of the clock. */
+  readonly ticks: boolean;
+  readonly toSubject?: string;
+  readonly toFile?: string;
+  readonly toUrl?: string;
+  readonly toProcessor?: string;
+  readonly dryRun?: boolean;
+  readonly rate?: number;
+  readonly batch?: number;
+  readonly secretFile?: string;
+  readonly giveUp?: number;
+  readonly resume?: boolean;
+  readonly overwrite?: boolean;
+  readonly checkpoint?: string;
+  readonly json?: boolean;
+  readonly data?: string;
+}
+
+type End = NonNullable<RangeRequest['to']>;
+
+const timeForm = 'a time like 2026-11-22T12:00:00Z, or how long ago, like 2h';
+
+/** A moment in microseconds since 1970, or how long ago it was. */
+export const moment: SettingType<number> = {
+  label: 'time',
+  parse: (text) => {
+    const instant = parseMoment(text)?.instant;
+    if (typeof instant === 'number' && Number.isFinite(instant)) return instant;
+    try {
+      return (Date.now() - duration.parse(text)) * 1_000;
+    } catch {
+      throw new Error(`must be ${timeForm}`);
+    }
+  },
+};
+
+/** Where to begin: a sequence, or what is oldest. */
+export const beginning: SettingType<'oldest' | number> = {
+  label: 'sequence, or oldest',
+  parse: (text) => {
+    if (text === 'oldest') return text;
+    try {
+      return sequence.parse(text);
+    } catch {
+      throw new Error('must be a sequence number, from 1, or oldest');
+    }
+  },
+};
+
+/** Where to end. */
+export const ending: SettingType<End> = {
+  label: 'sequence or time',
+  parse: (text) => {
+    if (/^\d+$/.test(text)) return { seq: sequence.parse(text) };
+    try {
+      return { time: moment.parse(text) };
+    } catch {
+      throw new Error(`must be a sequence number, from 1, or ${timeForm}`);
+    }
+  },
+};
+
+/** Operations, separated by commas. */
+export function ops(text: string, previous: readonly RowOp[] = []): readonly RowOp[] {
+  const wanted = text.split(',').map((item) => item.trim());
+  const known = wanted.filter((item): item is RowOp => (rowOps as readonly string[]).includes(item));
+  if (known.length < wanted.length) throw new Error(`must be of ${rowOps.join(', ')}`);
+  return [...previous, ...known];
+}
+
+/** What is wrong with the options together; each a sentence. */
+export function faultsOf(options: ReplayOptions): readonly string[] {
+  const { from, since, subjects, tables, ops: operations, where, resume, overwrite, dryRun } = options;
+  const faults: string[] = [];
+  const targets = [options.toSubject, options.toFile, options.toUrl, options.toProcessor].filter((target) => target !== undefined);
+  if (from === undefined && since === undefined) faults.push('say where to begin: --from <sequence>, --from oldest or --since <time>');
+  if (from !== undefined && since !== undefined) faults.push('give --from or --since, not both');
+  if (targets.length === 0 && !dryRun)
+    faults.push('say where to: --to-subject, --to-file, --to-url or --to-processor; or --dry-run to count');
+  if (targets.length > 1) faults.push('give one target: --to-subject, --to-file, --to-url or --to-processor');
+  if (subjects && (tables ?? operations)) faults.push('give --subjects, or --tables and --ops, not both');
+  if (where !== undefined && !tables) faults.push('--where needs --tables: the columns it names belong to them');
+  if (resume && overwrite) faults.push('--resume goes on with a file, --overwrite begins it anew: give one of them');
+  if (resume && dryRun) faults.push('--dry-run leaves nothing to go on with: leave --resume out');
+  if (overwrite && options.toFile === undefined) faults.push('--overwrite is for --to-file');
+  if (options.toProcessor !== undefined) faults.push(...processorFaults(options));
+  if (options.toUrl === undefined)
+    for (const name of ['batch', 'secretFile'] as const)
+      if (options[name] !== undefined) faults.push(`--${name === 'batch' ? 'batch' : 'secret-file'} is for --to-url`);
+  return faults;
+}
+
+/** A state that lacks events is of no use to anybody: it could be flipped by mistake. */
+function processorFaults(options: ReplayOptions): readonly string[] {
+  const given = ['since', 'to', 'subjects', 'tables', 'ops', 'key', 'where', 'rate', 'checkpoint'] as const;
+  const extra = given.filter((name) => options[name] !== undefined).map((name) => `--${name}`);
+  const faults = extra.length === 0 ? [] : [`--to-processor takes the whole log: leave out ${extra.join(', ')}`];
+  return typeof options.from === 'number' && options.from > 1
+    ? [...faults, '--to-processor begins at the oldest event: --from oldest']
+    : faults;
+}
+
+/** What decides which events go where, by name: a replay that goes on must have been asked for the same. */
+export function askedFor(options: ReplayOptions, batch: number | undefined): Readonly<Record<string, string>> {
+  const { subjects, tables, ops: operations, key, where, ticks, toSubject, toFile, toUrl, toProcessor } = options;
+  const parts: Readonly<Record<string, unknown>> = {
+    '--subjects': subjects,
+    '--tables': tables,
+    '--ops': operations,
+    '--key': key,
+    '--where': where,
+    '--no-ticks': ticks ? undefined : true,
+    '--to-subject': toSubject,
+    '--to-file': toFile,
+    '--to-url': toUrl,
+    '--to-processor': toProcessor,
+    '--batch': batch,
+  };
+  const given = Object.entries(parts).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(given.map(([name, value]) => [name, Array.isArray(value) ? value.join(',') : String(value)]));
+}
+
+/** What is asked for of the log. */
+export function rangeOf({ from, since, to }: ReplayOptions): RangeRequest {
+  const begin = from === undefined ? { since: since! } : from === 'oldest' ? from : { seq: from };
+  return { from: begin, ...(to === undefined ? {} : { to }) };
+}
