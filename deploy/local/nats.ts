@@ -1,10 +1,11 @@
-import { mkdirSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, renameSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import type { Logger } from '../../pipeline/runtime/logging.ts';
 import type { Binary } from './programs.ts';
 import { natsUsers, type NatsUser } from './secrets.ts';
 import { startServer, type Server, type ServerSpec } from './server.ts';
+import { natsPidFile, writeTeamUsers } from './teams.ts';
 
 export interface NatsOptions {
   readonly binary: Binary;
@@ -24,6 +25,10 @@ export type NatsUrls = Readonly<Record<NatsUser, string>>;
 /** Starts the local NATS server with the project's own configuration. */
 export async function startNats(options: NatsOptions): Promise<Server & { urls: NatsUrls }> {
   mkdirSync(options.directory, { recursive: true, mode: 0o700 });
+  // Beside its copy, the configuration finds the teams of this data directory.
+  copyFileSync(options.configuration, configurationIn(options.directory));
+  writeTeamUsers(options.directory);
+  adoptStreams(options.directory);
   const server = await startServer(specOf(options), options.port, options.log, options.signal);
   const url = (user: NatsUser): string => `nats://${user}:${options.passwords[user]}@127.0.0.1:${server.port}`;
   return Object.assign(server, {
@@ -31,8 +36,18 @@ export async function startNats(options: NatsOptions): Promise<Server & { urls: 
   });
 }
 
-function specOf({ binary, configuration, directory, logFile, passwords }: NatsOptions): ServerSpec {
-  const pidFile = join(directory, 'nats.pid');
+function configurationIn(directory: string): string {
+  return join(directory, 'nats.conf');
+}
+
+/** Streams of before there were accounts belong to the account of the log. */
+function adoptStreams(directory: string): void {
+  const [before, now] = [join(directory, 'jetstream', '$G'), join(directory, 'jetstream', 'HEADWATER')];
+  if (existsSync(before) && !existsSync(now)) renameSync(before, now);
+}
+
+function specOf({ binary, directory, logFile, passwords }: NatsOptions): ServerSpec {
+  const pidFile = natsPidFile(directory);
   return {
     label: 'NATS',
     program: 'nats-server',
@@ -42,7 +57,7 @@ function specOf({ binary, configuration, directory, logFile, passwords }: NatsOp
     stopSignal: 'SIGTERM',
     forceSignal: 'SIGKILL',
     launch: (port) => ({
-      args: ['--config', configuration, '--pid', pidFile],
+      args: ['--config', configurationIn(directory), '--pid', pidFile],
       env: { ...binary.env, NATS_HOST: '127.0.0.1', NATS_PORT: String(port), NATS_STORE: directory, ...passwordVariables(passwords) },
     }),
     probe: probeNats,

@@ -1,5 +1,5 @@
 import { createECDH, randomBytes } from 'node:crypto';
-import { chmodSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HeadwaterError } from '../../pipeline/runtime/errors.ts';
 
@@ -37,6 +37,11 @@ function vapidKeys(): VapidKeys {
  */
 function password(): string {
   return `hw${randomBytes(16).toString('hex')}`;
+}
+
+/** Have local servers ever been started on this data? */
+export function secretsExist(data: string): boolean {
+  return existsSync(join(data, 'secrets.json'));
 }
 
 /** Reads `<data>/secrets.json` (mode 0600), or makes it. */

@@ -1,11 +1,11 @@
 import { connect, createInbox, headers, nanos, nuid, type MsgHdrs, type NatsConnection } from '@nats-io/transport-node';
-import { jetstreamManager, JetStreamApiError, type JetStreamManager, type StreamConfig } from '@nats-io/jetstream';
+import { jetstreamManager, JetStreamApiError, type ConsumerInfo, type JetStreamManager, type StreamConfig } from '@nats-io/jetstream';
 import { Kvm, type KV, type KvEntry } from '@nats-io/kv';
 import { messageOf, refused, usage } from '../runtime/errors.ts';
 import { withoutSecrets, type Logger } from '../runtime/logging.ts';
 
 export { headers, nanos, nuid, jetstreamManager, JetStreamApiError };
-export type { JetStreamManager, KV, KvEntry, MsgHdrs, NatsConnection, StreamConfig };
+export type { ConsumerInfo, JetStreamManager, KV, KvEntry, MsgHdrs, NatsConnection, StreamConfig };
 export type { Msg } from '@nats-io/transport-node';
 
 /** Atomic batch publish as we use it, and the security fixes up to then. */
