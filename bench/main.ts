@@ -17,6 +17,9 @@ import { describeMachine, machineLine, type Machine } from './lib/machine.ts';
 import { scoped } from './lib/scope.ts';
 import { startServers } from './lib/servers.ts';
 import { queryBench } from './query.ts';
+import { readBench } from './read.ts';
+import { rebuildBench } from './rebuild.ts';
+import { replayBench } from './replay.ts';
 
 const benches: readonly Bench[] = [
   captureBench,
@@ -27,6 +30,9 @@ const benches: readonly Bench[] = [
   alertEngineBench,
   aggregatesBench,
   queryBench,
+  replayBench,
+  readBench,
+  rebuildBench,
 ];
 
 const help = `Usage: npm run bench -- <name> [options]

@@ -33,11 +33,12 @@ export async function alertsStatus(pool: PgPool): Promise<AlertsStatus | undefin
     : 'SELECT NULL::timestamptz AS at WHERE false';
   const { rows } = await pool.query<AlertsStatus>(
     `SELECT (SELECT count(*) FROM headwater.alert_rules WHERE enabled)::float8 AS rules,
-       (SELECT count(*) FROM headwater.alert_state_episodes WHERE processor = 'alerts' AND phase = 'pending')::float8 AS pending,
-       (SELECT count(*) FROM headwater.alert_state_episodes WHERE processor = 'alerts' AND phase = 'firing')::float8 AS firing,
+       (SELECT count(*) FROM headwater.alert_state_episodes WHERE processor = namespace AND phase = 'pending')::float8 AS pending,
+       (SELECT count(*) FROM headwater.alert_state_episodes WHERE processor = namespace AND phase = 'firing')::float8 AS firing,
        outbox.count AS outbox, outbox.seconds AS "outboxSeconds", jobs.count AS undelivered, jobs.seconds AS "undeliveredSeconds"
      FROM (SELECT count(*)::float8 AS count, ${age('created_at')} AS seconds FROM headwater.alert_outbox) outbox,
-       (SELECT count(*)::float8 AS count, ${age('at')} AS seconds FROM (${jobs}) AS undelivered) jobs`,
+       (SELECT count(*)::float8 AS count, ${age('at')} AS seconds FROM (${jobs}) AS undelivered) jobs,
+       (SELECT coalesce(max(namespace), 'alerts') AS namespace FROM headwater.processor_offsets WHERE processor = 'alerts') live`,
   );
   return rows[0];
 }
@@ -50,7 +51,8 @@ function age(column: string): string {
 export async function databaseOffsets(pool: PgPool): Promise<StoredOffset[]> {
   if (!(await exists(pool, 'processor_offsets'))) return [];
   const { rows } = await pool.query<StoredOffset>(
-    'SELECT processor AS name, seq::float8 AS seq, epoch FROM headwater.processor_offsets WHERE seq IS NOT NULL ORDER BY processor',
+    `SELECT processor AS name, seq::float8 AS seq, epoch FROM headwater.processor_offsets
+     WHERE seq IS NOT NULL AND processor NOT LIKE '%~rebuild' ORDER BY processor`,
   );
   return rows;
 }

@@ -63,7 +63,7 @@ function contentOf(text: string): string {
 }
 
 /** A value on one line, harmless to a terminal. */
-function plain(value: unknown): string {
+export function plain(value: unknown): string {
   const text = typeof value === 'string' ? value : JSON.stringify(value);
   // eslint-disable-next-line no-control-regex
   return (text ?? '').replace(/[\u0000-\u001f\u007f-\u009f]/g, ' ');

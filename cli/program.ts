@@ -1,10 +1,15 @@
 import type { Command } from 'commander';
 import type { Cli } from './cli.ts';
-import { backfillCommand, detachCommand, resnapshotCommand } from './commands/capture.ts';
+import { backfillCommand } from './commands/backfill.ts';
+import { detachCommand, resnapshotCommand } from './commands/capture.ts';
 import { catalogCommand } from './commands/catalog.ts';
 import { configCommand } from './commands/config.ts';
+import { consumersCommand } from './commands/consumers.ts';
+import { dlqCommand } from './commands/dlq.ts';
 import { keysCommand } from './commands/keys.ts';
 import { migrateCommand } from './commands/migrate.ts';
+import { rebuildCommand } from './commands/rebuild.ts';
+import { replayCommand } from './commands/replay.ts';
 import { rulesCommand } from './commands/rules.ts';
 import { statusCommand } from './commands/status.ts';
 import { tailCommand } from './commands/tail.ts';
@@ -25,6 +30,8 @@ export function createProgram(cli: Cli, version: string): Command {
     .version(version, '-V, --version', 'show the version')
     .addHelpText('after', `\n${exitCodesHelp}\nSettings are environment variables: \`headwater config\` lists them.`);
   program.helpCommand('help [command]', 'show the help of a command');
+  // An option behind a verb is that verb’s, also where a verb has verbs of its own.
+  program.enablePositionalOptions();
   const commands = [
     upCommand(cli),
     runCommand(cli),
@@ -34,8 +41,12 @@ export function createProgram(cli: Cli, version: string): Command {
     catalogCommand(cli),
     statusCommand(cli),
     tailCommand(cli),
+    replayCommand(cli),
+    rebuildCommand(cli),
     rulesCommand(cli),
     backfillCommand(cli),
+    dlqCommand(cli),
+    consumersCommand(cli),
     detachCommand(cli),
     resnapshotCommand(cli),
   ];

@@ -16,7 +16,7 @@ export function statusText(status: Status, output: Output): string {
       [
         ...logRows(status),
         ...slotRows(status),
-        ['dead letters', status.deadLetters === undefined ? 'unknown' : number(status.deadLetters)],
+        ['dead letters', letters(status)],
         ['connections', connected(status)],
         ...alertRows(status),
       ],
@@ -64,6 +64,12 @@ function alertRows({ alerts }: Status): string[][] {
     ['to be planned', number(outbox) + oldest(outbox, outboxSeconds)],
     ['to be delivered', number(undelivered) + oldest(undelivered, undeliveredSeconds)],
   ];
+}
+
+function letters({ deadLetters, deadLettersOf = {} }: Status): string {
+  if (deadLetters === undefined) return 'unknown';
+  const parts = Object.entries(deadLettersOf).map(([name, count]) => `${name} ${number(count)}`);
+  return number(deadLetters) + (parts.length > 0 ? `: ${parts.join(', ')}` : '');
 }
 
 function processors({ processors: list }: Status, output: Output): string[] {

@@ -58,6 +58,8 @@ export interface Status {
   readonly processors: readonly ProcessorStatus[] | undefined;
   readonly connections: ConnectionsStatus | undefined;
   readonly deadLetters: number | undefined;
+  /** By processor. */
+  readonly deadLettersOf?: Readonly<Record<string, number>> | undefined;
   readonly alerts: AlertsStatus | undefined;
 }
 
@@ -131,7 +133,7 @@ export function connectionsStatus(records: readonly ConnectionRecord[]): Connect
 
 /** What is wrong, each with what to do about it. Only of parts that are there: the others have a problem of their own. */
 export function problemsOf(
-  { log, slot, processors, deadLetters, alerts }: Omit<Status, 'healthy' | 'problems' | 'connections'>,
+  { log, slot, processors, deadLetters, deadLettersOf, alerts }: Omit<Status, 'healthy' | 'problems' | 'connections'>,
   tickMs: number,
 ): string[] {
   const problems: string[] = [];
@@ -150,7 +152,10 @@ export function problemsOf(
   }
   for (const processor of processors ?? []) problems.push(...processorProblems(processor, log));
   if (deadLetters)
-    problems.push(`${deadLetters} dead letter${deadLetters === 1 ? '' : 's'}: events a processor could not apply (stream DEADLETTERS)`);
+    problems.push(
+      `${deadLetters} dead letter${deadLetters === 1 ? '' : 's'}: events that ${Object.keys(deadLettersOf ?? {}).join(', ') || 'a processor'} could not apply. ` +
+        '`headwater dlq list` shows them, `dlq redrive` applies them, `dlq drop` gives them up',
+    );
   problems.push(...alertsProblems(alerts));
   return problems;
 }

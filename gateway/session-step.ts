@@ -47,7 +47,7 @@ export function badRequest(state: SessionState, id: FrameId | undefined, message
   return reply(state, { type: 'error', ...idOf({ id }), ...(sub === undefined ? {} : { sub }), code: 'bad_request', message });
 }
 
-export function then(before: Step, next: (state: SessionState) => Step): Step {
+export function followed(before: Step, next: (state: SessionState) => Step): Step {
   const { state, out } = next(before.state);
   return { state, out: [...before.out, ...out] };
 }

@@ -3,7 +3,7 @@ import { isObject, type AuthFrame, type ClientFrame, type SubscribeFrame } from 
 import type { Seq } from '../pipeline/log/event-log.ts';
 import type { ControlFrame } from './server-frames.ts';
 import { onProgress } from './session-progress.ts';
-import { badRequest, close, drop, idOf, leaveAll, reply, then, withSubscription, type Step } from './session-step.ts';
+import { badRequest, close, drop, idOf, followed, leaveAll, reply, withSubscription, type Step } from './session-step.ts';
 import type { Input, Refusal, SessionState, Subscription } from './session-state.ts';
 import { encodeToken } from './token.ts';
 
@@ -167,11 +167,11 @@ function onAdmitted(state: SessionState, input: Extract<Input, { type: 'admitted
     const bound = before !== undefined && ownerOnly(before, subscription.channel) && before.owner === principal.owner;
     const othersAlerts = ownerOnly(principal, subscription.channel) && !bound;
     if (mayRead(principal, subscription.channel) && !othersAlerts) continue;
-    next = then(next, (s) =>
+    next = followed(next, (s) =>
       drop(s, subscription, [{ type: 'send', frame: { type: 'unsubscribed', sub: subscription.sub, reason: 'forbidden' } }]),
     );
   }
-  for (const frame of state.waiting) next = then(next, (s) => (s.phase === 'open' ? onCommand(s, frame) : { state: s, out: [] }));
+  for (const frame of state.waiting) next = followed(next, (s) => (s.phase === 'open' ? onCommand(s, frame) : { state: s, out: [] }));
   return next;
 }
 
@@ -197,7 +197,7 @@ function onTick(state: SessionState, now: number): Step {
     const { phase, sub, position: seq } = subscription;
     if (phase !== 'replaying' || seq <= subscription.told) continue;
     const cursor: ControlFrame = { type: 'cursor', sub, seq, token: encodeToken({ epoch: state.epoch, seq }) };
-    next = then(next, (s) => reply(withSubscription(s, { ...subscription, told: seq }), cursor));
+    next = followed(next, (s) => reply(withSubscription(s, { ...subscription, told: seq }), cursor));
   }
   return next;
 }

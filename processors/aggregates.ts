@@ -4,6 +4,7 @@ import { Aggregates } from './aggregates/role.ts';
 import { startDefinition } from './aggregates/runner.ts';
 import { namespaceOf } from './aggregates/store/keys.ts';
 import { removeNamespace } from './aggregates/store/mend.ts';
+import { aggregateRebuilds } from './aggregates/rebuild.ts';
 import type { ProcessorFactory } from './processor-factory.ts';
 
 /** Rolling windows over the rows and the changes of tables, as the catalogue defines them, in Redis. */
@@ -22,5 +23,9 @@ export const aggregates: ProcessorFactory = {
       start: (definition, label) => startDefinition(context, definition, label, { redis, eventLog, deadLetters, metrics }),
       remove: ({ name, hash }, signal) => removeNamespace(redis, namespaceOf(name, hash), signal),
     });
+  },
+  async rebuild(context, connections) {
+    const { eventLog, deadLetters } = await connections.log();
+    return aggregateRebuilds(context, { redis: await connections.redis(), eventLog, deadLetters });
   },
 };

@@ -1,3 +1,4 @@
+import { rebuildable } from '../pipeline/runner/rebuild.ts';
 import { RedisKeys } from '../pipeline/runner/redis-keys.ts';
 import { RedisStateStore } from '../pipeline/runner/redis-state-store.ts';
 import { startRunner } from '../pipeline/runner/runner.ts';
@@ -5,6 +6,7 @@ import type { HeadwaterError } from '../pipeline/runtime/errors.ts';
 import type { Logger } from '../pipeline/runtime/logging.ts';
 import { cacheProcessor, type CacheEffects } from './cache/fold.ts';
 import { cachePatterns, redisCache } from './cache/redis-cache.ts';
+import { cacheBeside } from './cache/rebuild.ts';
 import type { ProcessorFactory } from './processor-factory.ts';
 
 /**
@@ -32,5 +34,10 @@ export const cache: ProcessorFactory = {
       processor: cacheProcessor(catalog),
       mend: (reason) => filledAnew(reason, store, context.log),
     });
+  },
+  async rebuild(context, { catalog, ...connections }) {
+    const { eventLog, deadLetters } = await connections.log();
+    const beside = cacheBeside(await connections.redis());
+    return [rebuildable(context, { eventLog, deadLetters, beside, processor: cacheProcessor(catalog) })];
   },
 };

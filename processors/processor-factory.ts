@@ -2,6 +2,7 @@ import type { PgPool } from '../pipeline/clients/postgres.ts';
 import type { RedisClient } from '../pipeline/clients/redis.ts';
 import type { EventLog } from '../pipeline/log/event-log.ts';
 import type { DeadLetters } from '../pipeline/runner/dead-letters.ts';
+import type { Rebuildable } from '../pipeline/runner/rebuild.ts';
 import type { Role, RoleContext } from '../pipeline/runtime/lifecycle.ts';
 import type { Catalog } from '../schemas/catalog.ts';
 
@@ -23,4 +24,6 @@ export interface ProcessorConnections {
 export interface ProcessorFactory {
   readonly name: string;
   start(context: RoleContext, connections: ProcessorConnections): Promise<Role>;
+  /** Its states that `headwater rebuild` can make anew; absent where there is nothing to make anew. */
+  rebuild?(context: RoleContext, connections: ProcessorConnections): Promise<readonly Rebuildable[]>;
 }

@@ -14,7 +14,8 @@ import { order, tell } from './commits.ts';
 export interface IdleRunnerOrder {
   readonly natsUrl: string;
   readonly redisUrl: string;
-  readonly subjects: readonly string[];
+  /** All of the log when absent. */
+  readonly subjects?: readonly string[];
   /** The sequence at which it is done. */
   readonly end: number;
 }
@@ -33,6 +34,6 @@ store.commit = async (effects, expected, next) => {
   return outcome;
 };
 const context = { config, log, metrics: createRegistry(), health: new Health(), signal: new AbortController().signal };
-const processor = { name: 'idle', subjects, begin: () => undefined, apply: () => undefined };
+const processor = { name: 'idle', ...(subjects && { subjects }), begin: () => undefined, apply: () => undefined };
 const deadLetters = { publish: () => Promise.reject(new Error('nothing can fail')) };
 await startRunner(context, { eventLog, store, processor, deadLetters }).done;

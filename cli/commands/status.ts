@@ -1,9 +1,10 @@
 import type { Command } from 'commander';
 import type { PgPool } from '../../pipeline/clients/postgres.ts';
-import { jetstreamManager, JetStreamApiError, type NatsConnection } from '../../pipeline/clients/nats.ts';
+import type { NatsConnection } from '../../pipeline/clients/nats.ts';
 import { listedConnections } from '../../gateway/redis-presence.ts';
 import { closeRedis, connectRedis } from '../../pipeline/clients/redis.ts';
 import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
+import { DeadLetterDesk } from '../../pipeline/runner/redrive-desk.ts';
 import { pause } from '../../pipeline/runtime/backoff.ts';
 import { messageOf } from '../../pipeline/runtime/errors.ts';
 import { silentLogger } from '../../pipeline/runtime/logging.ts';
@@ -34,8 +35,6 @@ interface StatusOptions {
 
 type Target = Located<'databaseUrl' | 'natsUrl' | 'redisUrl'>;
 
-const deadLetterStream = 'DEADLETTERS';
-const streamNotFound = 10059;
 const watchMs = 1_000;
 const clearScreen = '\u001b[H\u001b[2J';
 
@@ -104,9 +103,14 @@ async function collect(config: Target): Promise<Status> {
     attempt(() => withNats(config, quiet, (connection) => ofNats(connection, config, stored, attempt))),
     inRedis,
   ]);
-  const { log, processors, deadLetters } = held ?? { log: undefined, processors: undefined, deadLetters: undefined };
+  const { log, processors, ...letters } = held ?? {
+    log: undefined,
+    processors: undefined,
+    deadLetters: undefined,
+    deadLettersOf: undefined,
+  };
   const { slot, alerts } = postgres ?? { slot: undefined, alerts: undefined };
-  const parts = { log, slot, processors, deadLetters, alerts, connections: redis?.connections };
+  const parts = { log, slot, processors, ...letters, alerts, connections: redis?.connections };
   if (!slot && !problems.some((problem) => problem.startsWith('PostgreSQL')))
     problems.push(`there is no replication slot ${config.slot}: capture has never run on this database, or was detached`);
   problems.push(...problemsOf(parts, config.tick));
@@ -118,16 +122,16 @@ async function ofNats(
   config: Target,
   stored: Promise<readonly StoredOffset[] | undefined>,
   attempt: <T>(work: () => Promise<T>) => Promise<T | undefined>,
-): Promise<Pick<Status, 'log' | 'processors' | 'deadLetters'>> {
-  const deadLetters = await attempt(() => deadLetterCount(connection));
+): Promise<Pick<Status, 'log' | 'processors' | 'deadLetters' | 'deadLettersOf'>> {
+  const letters = (await attempt(() => deadLetterCounts(connection))) ?? { deadLetters: undefined, deadLettersOf: undefined };
   const events = await attempt(() => JetStreamLog.open(connection, config, silentLogger()));
-  if (!events) return { log: undefined, processors: undefined, deadLetters };
+  if (!events) return { log: undefined, processors: undefined, ...letters };
   try {
     // Before the log is asked: an offset of after that may be beyond its end.
     const offsets = await stored;
     const log = await attempt(() => logStatus(events));
     const processors = log && offsets && (await attempt(() => Promise.all(offsets.map((offset) => lagOf(offset, events, log)))));
-    return { log, processors, deadLetters };
+    return { log, processors, ...letters };
   } finally {
     events.close();
   }
@@ -149,13 +153,7 @@ async function ofRedis(config: Target): Promise<InRedis> {
   }
 }
 
-/** The stream is made when the first processor starts. */
-async function deadLetterCount(connection: NatsConnection): Promise<number> {
-  const manager = await jetstreamManager(connection, { timeout: 5_000 });
-  try {
-    return (await manager.streams.info(deadLetterStream)).state.messages;
-  } catch (error) {
-    if (error instanceof JetStreamApiError && error.code === streamNotFound) return 0;
-    throw error;
-  }
+async function deadLetterCounts(connection: NatsConnection): Promise<Required<Pick<Status, 'deadLetters' | 'deadLettersOf'>>> {
+  const counts = await (await DeadLetterDesk.open(connection)).counts();
+  return { deadLetters: [...counts.values()].reduce((sum, count) => sum + count, 0), deadLettersOf: Object.fromEntries(counts) };
 }

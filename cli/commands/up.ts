@@ -14,6 +14,7 @@ import { configOf, type Cli } from '../cli.ts';
 import { operatorKey } from '../operator-key.ts';
 import { startAdminServer } from '../roles/admin-server.ts';
 import { loadCatalog } from '../roles/catalog.ts';
+import { allProcessors } from '../roles/own-processors.ts';
 import { roleNames, startRoles, type NatsUrls, type RunningRoles } from '../roles/start-roles.ts';
 import { removeRunFile, writeRunFile, type RunFile } from '../run-file.ts';
 import { aborted } from '../../pipeline/runtime/tasks.ts';
@@ -92,7 +93,7 @@ async function serve(cli: Cli, config: Config, services: LocalServices, options:
   const { signal } = cli;
   const local = services.databaseUrl !== undefined;
   const [health, metrics] = [new Health(), createRegistry()];
-  const catalog = await loadCatalog(config);
+  const [catalog, processors] = [await loadCatalog(config), await allProcessors(config)];
   await untilItWorks('PostgreSQL', () => migrate(config.databaseUrl!, { demo: local, log }), { signal, log });
   const key = await operatorKey(config, log);
   const natsUrls: NatsUrls = services.nats ?? sameUrl(config);
@@ -100,7 +101,17 @@ async function serve(cli: Cli, config: Config, services: LocalServices, options:
   let roles: RunningRoles | undefined;
   let demo: Role | undefined;
   try {
-    roles = await startRoles(roleNames, { config, natsUrls, catalog, log, health, metrics, signal, snapshot: options.snapshot });
+    roles = await startRoles(roleNames(processors), {
+      config,
+      natsUrls,
+      catalog,
+      processors,
+      log,
+      health,
+      metrics,
+      signal,
+      snapshot: options.snapshot,
+    });
     const faults = Promise.race([roles.failed, serverFault(services)]);
     const gateway = roles.gateway!;
     await Promise.race([Promise.all([gateway.ready, roles.capture!.streaming]), faults, aborted(signal)]);

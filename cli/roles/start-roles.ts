@@ -25,8 +25,10 @@ import { processors } from '../../processors/index.ts';
 import type { ProcessorFactory } from '../../processors/processor-factory.ts';
 import type { Catalog } from '../../schemas/catalog.ts';
 
-/** Every role this version has. */
-export const roleNames: readonly string[] = ['capture', ...processors.map((processor) => processor.name), 'gateway'];
+/** Every role there is, with these processors. */
+export function roleNames(all: readonly ProcessorFactory[]): readonly string[] {
+  return ['capture', ...all.map((processor) => processor.name), 'gateway'];
+}
 
 /** Capture makes the log that others in its process wait for: no reason to warn of it yet. */
 const startingMs = 5_000;
@@ -48,6 +50,8 @@ export interface RolesOptions {
   readonly config: Config;
   readonly natsUrls: NatsUrls;
   readonly catalog: Catalog;
+  /** All there are, of which those that are named run (default: Headwater's own). */
+  readonly processors?: readonly ProcessorFactory[];
   readonly log: Logger;
   readonly health: Health;
   readonly metrics: Registry;
@@ -97,7 +101,7 @@ async function startReaders(
   roles: Role[],
   closers: (() => Promise<void>)[],
 ): Promise<Gateway | undefined> {
-  const wanted = processors.filter((processor) => names.includes(processor.name));
+  const wanted = (options.processors ?? processors).filter((processor) => names.includes(processor.name));
   for (const processor of wanted) roles.push(processorRole(processor, options, closers));
   if (!names.includes('gateway')) return undefined;
   const gateway = await startGatewayRole(options, closers);

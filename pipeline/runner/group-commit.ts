@@ -1,8 +1,17 @@
 import type { LogEvent, Seq } from '../log/event-log.ts';
-import type { Offset } from './state-store.ts';
+import type { Holes, Offset } from './state-store.ts';
 
 /** Carries one batch out; throws when it cannot be. */
-export type CommitBatch<Effects> = (effects: Effects, expected: Offset, next: Offset) => Promise<void>;
+export type CommitBatch<Effects> = (effects: Effects, expected: Offset, next: Offset, holes: Holes | undefined) => Promise<void>;
+
+interface Filling<Effects> {
+  readonly effects: Effects;
+  last: Seq;
+  events: number;
+  bytes: number;
+  made: Seq[] | undefined;
+  redrive: { readonly name: string; readonly mended: readonly Seq[] } | undefined;
+}
 
 export interface BatchLimits {
   readonly events: number;
@@ -19,7 +28,7 @@ export class GroupCommit<Effects> {
   readonly #limits: BatchLimits;
   /** What is stored, as far as is known. */
   #stored: Offset;
-  #filling: { effects: Effects; last: Seq; events: number; bytes: number } | undefined;
+  #filling: Filling<Effects> | undefined;
   #underWay: Promise<void> | undefined;
   #failure: { readonly error: unknown } | undefined;
   readonly #onFailure: () => void;
@@ -38,16 +47,30 @@ export class GroupCommit<Effects> {
 
   /** The effects that the next event belongs to. */
   get effects(): Effects {
-    return (this.#filling ??= { effects: this.#begin(), last: this.#stored.seq, events: 0, bytes: 0 }).effects;
+    return (this.#filling ??= {
+      effects: this.#begin(),
+      last: this.#stored.seq,
+      events: 0,
+      bytes: 0,
+      made: undefined,
+      redrive: undefined,
+    }).effects;
   }
 
-  /** Counts an event whose effects, if it has any, are in `effects`. */
-  add(event: LogEvent): void {
+  /** Notes that `effects` hold those of redriven events, too; they go out with the next event that is added. */
+  redrive(name: string, mended: readonly Seq[]): void {
+    void this.effects;
+    this.#filling!.redrive = { name, mended };
+  }
+
+  /** Counts an event whose effects, if it has any, are in `effects`. `missing`: it went to the dead letters. */
+  add(event: LogEvent, missing = false): void {
     void this.effects;
     const batch = this.#filling!;
     batch.last = event.seq;
     batch.events++;
     batch.bytes += event.data.length;
+    if (missing) (batch.made ??= []).push(event.seq);
   }
 
   get full(): boolean {
@@ -82,10 +105,11 @@ export class GroupCommit<Effects> {
   async #drain(): Promise<void> {
     try {
       while (this.#filling && this.#filling.events > 0) {
-        const { effects, last } = this.#filling;
+        const { effects, last, made, redrive } = this.#filling;
         this.#filling = undefined;
-        const next = { ...this.#stored, seq: last };
-        await this.#commit(effects, this.#stored, next);
+        const next = { ...this.#stored, seq: last, ...(redrive && { redriven: redrive.name }) };
+        const holes = made || redrive ? { made: made ?? [], mended: redrive?.mended ?? [] } : undefined;
+        await this.#commit(effects, this.#stored, next, holes);
         this.#stored = next;
       }
     } catch (error) {

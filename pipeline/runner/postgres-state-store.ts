@@ -1,5 +1,6 @@
 import type { PgPool, PgPoolClient, Queryable } from '../clients/postgres.ts';
-import type { CommitOutcome, Offset, StateStore } from './state-store.ts';
+import type { Seq } from '../log/event-log.ts';
+import type { CommitOutcome, Holes, Offset, StateStore } from './state-store.ts';
 
 /** How a processor's effects become SQL. */
 export interface PostgresEffects<Effects> {
@@ -7,23 +8,44 @@ export interface PostgresEffects<Effects> {
   isEmpty(effects: Effects): boolean;
   /** What is kept in the offset's own row and changes with nearly every commit, as JSON text; undefined leaves what is there. */
   head?(effects: Effects): string | undefined;
-  /** Writes the effects in the transaction that moves the offset. Tried again as a whole when it throws. */
-  write(client: Queryable, effects: Effects): Promise<void>;
+  /**
+   * Writes the effects in the transaction that moves the offset. Tried again as a whole when it throws.
+   * @param namespace what the processor's rows of state are marked with: its name, or another one after a rebuild
+   */
+  write(client: Queryable, effects: Effects, namespace: string): Promise<void>;
 }
 
 /** Before the offset is compared. A client that has vanished in the middle must not keep the row locked for longer than a lease. */
 const begin = `BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s'`;
 
 const compareAndSet = `
-  UPDATE headwater.processor_offsets SET seq = $4, epoch = $5, head = coalesce($6, head) WHERE processor = $1 AND seq = $2 AND epoch = $3`;
+  UPDATE headwater.processor_offsets SET seq = $5, epoch = $6, head = coalesce($7, head)
+  WHERE processor = $1 AND seq = $2 AND epoch = $3 AND namespace IS NOT DISTINCT FROM $4 RETURNING namespace`;
 
 /** Where there is no offset yet, though perhaps a lease. */
 const setFirst = `
   INSERT INTO headwater.processor_offsets AS o (processor, seq, epoch, head) VALUES ($1, $2, $3, $4)
-  ON CONFLICT (processor) DO UPDATE SET seq = excluded.seq, epoch = excluded.epoch, head = excluded.head WHERE o.seq IS NULL`;
+  ON CONFLICT (processor) DO UPDATE SET seq = excluded.seq, epoch = excluded.epoch, head = excluded.head WHERE o.seq IS NULL
+  RETURNING namespace`;
+
+const readOffset = 'SELECT seq, epoch, redriven, namespace FROM headwater.processor_offsets WHERE processor = $1';
+
+interface OffsetRow {
+  readonly seq: string | null;
+  readonly epoch: string | null;
+  readonly redriven: string | null;
+  readonly namespace: string | null;
+}
+
+/** What a redrive, or an event that went to the dead letters, changes besides. */
+const noteHoles = `
+  UPDATE headwater.processor_offsets
+     SET redriven = coalesce($2, redriven), holes = ARRAY(SELECT unnest(holes || $3::bigint[]) EXCEPT SELECT unnest($4::bigint[]) ORDER BY 1)
+   WHERE processor = $1`;
 
 const forget = `
-  UPDATE headwater.processor_offsets SET seq = NULL, epoch = NULL, head = NULL WHERE processor = $1 AND seq = $2 AND epoch = $3`;
+  UPDATE headwater.processor_offsets SET seq = NULL, epoch = NULL, head = NULL, redriven = NULL, holes = '{}'
+  WHERE processor = $1 AND seq = $2 AND epoch = $3 AND namespace IS NOT DISTINCT FROM $4 RETURNING namespace`;
 
 /** By the server's clock, read after a lock has been waited for. */
 const takeLease = `
@@ -50,25 +72,40 @@ export class PostgresStateStore<Effects> implements StateStore<Effects> {
   }
 
   async offset(): Promise<Offset | undefined> {
-    const { rows } = await this.#pool.query<{ seq: string | null; epoch: string | null }>(
-      'SELECT seq, epoch FROM headwater.processor_offsets WHERE processor = $1',
-      [this.#processor],
-    );
-    const { seq, epoch } = rows[0] ?? { seq: null, epoch: null };
-    return seq === null || epoch === null ? undefined : { seq: Number(seq), epoch };
+    const { rows } = await this.#pool.query<OffsetRow>(readOffset, [this.#processor]);
+    return rows[0] && offsetOf(rows[0]);
   }
 
-  async commit(effects: Effects, expected: Offset | undefined, next: Offset): Promise<CommitOutcome> {
+  async commit(effects: Effects, expected: Offset | undefined, next: Offset, holes?: Holes): Promise<CommitOutcome> {
     const head = this.#effects.head?.(effects) ?? null;
-    if (this.#effects.isEmpty(effects)) return outcomeOf(await this.#exchange(this.#pool, expected, next, head));
-    return this.#transaction(expected, next, head, (client) => this.#effects.write(client, effects));
+    const redriven = next.redriven === expected?.redriven ? undefined : next.redriven;
+    const noted = redriven !== undefined || holes !== undefined;
+    const isEmpty = this.#effects.isEmpty(effects);
+    if (isEmpty && !noted) return outcomeOf((await this.#exchange(this.#pool, expected, next, head)) !== undefined);
+    return this.#transaction(expected, next, head, async (client, namespace) => {
+      if (noted) await client.query(noteHoles, [this.#processor, redriven ?? null, holes?.made ?? [], holes?.mended ?? []]);
+      if (!isEmpty) await this.#effects.write(client, effects, namespace);
+    });
+  }
+
+  async holes(seqs: readonly Seq[]): Promise<ReadonlySet<Seq>> {
+    if (seqs.length === 0) return new Set();
+    const { rows } = await this.#pool.query<{ seq: string }>(
+      'SELECT hole AS seq FROM headwater.processor_offsets, unnest(holes) AS hole WHERE processor = $1 AND hole = ANY($2::bigint[])',
+      [this.#processor, seqs],
+    );
+    return new Set(rows.map(({ seq }) => Number(seq)));
   }
 
   /**
    * Moves the offset and does what has to be done with it, in one transaction; without a `next` there is no offset
    * afterwards, and the processor begins anew.
    */
-  change(expected: Offset, next: Offset | undefined, work: (client: Queryable) => Promise<void>): Promise<CommitOutcome> {
+  change(
+    expected: Offset,
+    next: Offset | undefined,
+    work: (client: Queryable, namespace: string) => Promise<void>,
+  ): Promise<CommitOutcome> {
     return this.#transaction(expected, next, null, work);
   }
 
@@ -85,16 +122,16 @@ export class PostgresStateStore<Effects> implements StateStore<Effects> {
     expected: Offset | undefined,
     next: Offset | undefined,
     head: string | null,
-    work: (client: Queryable) => Promise<void>,
+    work: (client: Queryable, namespace: string) => Promise<void>,
   ): Promise<CommitOutcome> {
     const client = await this.#pool.connect();
     try {
       await client.query(begin);
-      const moved = await this.#exchange(client, expected, next, head);
-      if (moved) await work(client);
-      await client.query(moved ? 'COMMIT' : 'ROLLBACK');
+      const namespace = await this.#exchange(client, expected, next, head);
+      if (namespace !== undefined) await work(client, namespace);
+      await client.query(namespace === undefined ? 'ROLLBACK' : 'COMMIT');
       client.release();
-      return outcomeOf(moved);
+      return outcomeOf(namespace !== undefined);
     } catch (error) {
       // Without the connection there is no transaction either, unless it is just being committed: the next comparison waits for that.
       client.release(true);
@@ -102,18 +139,24 @@ export class PostgresStateStore<Effects> implements StateStore<Effects> {
     }
   }
 
+  /** The namespace of the state; undefined when the offset is not the expected one. */
   async #exchange(
     on: PgPool | PgPoolClient,
     expected: Offset | undefined,
     next: Offset | undefined,
     head: string | null,
-  ): Promise<boolean> {
-    const stored = expected ? [expected.seq, expected.epoch] : [];
+  ): Promise<string | undefined> {
+    const stored = expected ? [expected.seq, expected.epoch, expected.namespace ?? null] : [];
     const wanted = next ? [next.seq, next.epoch, head] : [];
     const statement = next ? (expected ? compareAndSet : setFirst) : forget;
-    const { rowCount } = await on.query(statement, [this.#processor, ...stored, ...wanted]);
-    return rowCount === 1;
+    const { rows } = await on.query<{ namespace: string | null }>(statement, [this.#processor, ...stored, ...wanted]);
+    return rows[0] && (rows[0].namespace ?? this.#processor);
   }
+}
+
+function offsetOf({ seq, epoch, redriven, namespace }: OffsetRow): Offset | undefined {
+  if (seq === null || epoch === null) return undefined;
+  return { seq: Number(seq), epoch, ...(redriven !== null && { redriven }), ...(namespace !== null && { namespace }) };
 }
 
 function outcomeOf(moved: boolean): CommitOutcome {

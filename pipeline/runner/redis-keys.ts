@@ -9,7 +9,10 @@ export class RedisKeys {
     this.prefix = prefix;
   }
 
-  /** Hash `seq`, `epoch`, `from`: how far a processor has come, and the first sequence it has folded. */
+  /**
+   * Hash `seq`, `epoch`, `from`: how far a processor has come, and the first sequence it has folded; `redriven`: the last redrive; and a field
+   * `hole:<seq>` for each event that its state lacks.
+   */
   offset(processor: string): string {
     return `${this.prefix}:offset:${processor}`;
   }

@@ -1,11 +1,12 @@
 import { RedisScript, unexpectedAnswer, type RedisClient } from '../clients/redis.ts';
 import type { RedisKeys } from './redis-keys.ts';
-import type { CommitOutcome, Offset, StateStore } from './state-store.ts';
+import type { Seq } from '../log/event-log.ts';
+import type { CommitOutcome, Holes, Offset, StateStore } from './state-store.ts';
 
 /** How a processor's effects become Redis commands. */
 export interface RedisEffects<Effects> {
   /**
-   * Lua that carries the effects out. It sees `prefix` (the namespace) and `ARGV[first]…`, and must not fail half-way:
+   * Lua that carries the effects out. It sees `prefix` (the namespace, which is another one after a rebuild) and `ARGV[first]…`, and must not fail half-way:
    * Redis does not undo.
    */
   readonly lua: string;
@@ -13,14 +14,21 @@ export interface RedisEffects<Effects> {
   encode(effects: Effects): (string | number | Buffer)[];
 }
 
-/** ARGV: prefix, expected seq and epoch ('' for none), new seq and epoch, then the effects. */
+/**
+ * ARGV: prefix, expected seq and epoch ('' for none), new seq and epoch, name of a redrive or '', holes made and mended, expected namespace
+ * ('' for the prefix), then the effects.
+ */
 const guarded = (effects: string): string => `#!lua
-local stored = redis.call('HMGET', KEYS[1], 'seq', 'epoch')
+local stored = redis.call('HMGET', KEYS[1], 'seq', 'epoch', 'namespace')
 if (stored[1] or '') ~= ARGV[2] or (stored[2] or '') ~= ARGV[3] then return 0 end
-local prefix, first = ARGV[1], 6
+if ARGV[2] ~= '' and (stored[3] or '') ~= ARGV[9] then return 0 end
+local prefix, first = stored[3] or ARGV[1], 10
 ${effects}
 redis.call('HSET', KEYS[1], 'seq', ARGV[4], 'epoch', ARGV[5])
 if ARGV[2] == '' then redis.call('HSET', KEYS[1], 'from', ARGV[4] + 1) end
+if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'redriven', ARGV[6]) end
+for seq in string.gmatch(ARGV[7], '%d+') do redis.call('HSET', KEYS[1], 'hole:' .. seq, '') end
+for seq in string.gmatch(ARGV[8], '%d+') do redis.call('HDEL', KEYS[1], 'hole:' .. seq) end
 return 1`;
 
 const leaseScript = new RedisScript(`
@@ -32,6 +40,13 @@ return 1`);
 const releaseScript = new RedisScript(`
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0`);
+
+/** Forgets how far a processor has come, but not where its state is. */
+const forgetScript = new RedisScript(`#!lua
+local namespace = redis.call('HGET', KEYS[1], 'namespace')
+redis.call('DEL', KEYS[1])
+if namespace then redis.call('HSET', KEYS[1], 'namespace', namespace) end
+return 1`);
 
 /** State in Redis: one Lua call a batch compares the offset, carries the effects out and sets the new offset. */
 export class RedisStateStore<Effects> implements StateStore<Effects> {
@@ -53,8 +68,10 @@ export class RedisStateStore<Effects> implements StateStore<Effects> {
     return readOffset(this.#client, this.#keys.offset(this.#processor));
   }
 
-  async commit(effects: Effects, expected: Offset | undefined, next: Offset): Promise<CommitOutcome> {
-    const guard = [expected?.seq ?? '', expected?.epoch ?? '', next.seq, next.epoch];
+  async commit(effects: Effects, expected: Offset | undefined, next: Offset, holes?: Holes): Promise<CommitOutcome> {
+    const redriven = next.redriven === expected?.redriven ? '' : (next.redriven ?? '');
+    const about = [redriven, holes?.made.join() ?? '', holes?.mended.join() ?? '', expected?.namespace ?? ''];
+    const guard = [expected?.seq ?? '', expected?.epoch ?? '', next.seq, next.epoch, ...about];
     const answer = await this.#commit.run(
       this.#client,
       [this.#keys.offset(this.#processor)],
@@ -65,20 +82,23 @@ export class RedisStateStore<Effects> implements StateStore<Effects> {
     throw unexpectedAnswer('a commit', answer);
   }
 
+  async holes(seqs: readonly Seq[]): Promise<ReadonlySet<Seq>> {
+    if (seqs.length === 0) return new Set();
+    const found = await this.#client.hmget(this.#keys.offset(this.#processor), ...seqs.map((seq) => `hole:${seq}`));
+    return new Set(seqs.filter((_, n) => found[n] != null));
+  }
+
   /**
    * Deletes the state under these patterns, and the offset last: interrupted, it is still the old offset that is found.
    * Only for a state that nobody works on (the lease is held).
    */
   async wipe(patterns: readonly string[]): Promise<void> {
+    const offset = this.#keys.offset(this.#processor);
+    const namespace = await this.#client.hget(offset, 'namespace');
     for (const pattern of patterns) {
-      let cursor = '0';
-      do {
-        const [next, keys] = await this.#client.scan(cursor, 'MATCH', globOf(`${this.#keys.prefix}:`) + pattern, 'COUNT', 1_000);
-        cursor = next;
-        if (keys.length > 0) await this.#client.unlink(...keys);
-      } while (cursor !== '0');
+      for await (const keys of scanKeys(this.#client, namespace ?? this.#keys.prefix, pattern)) await this.#client.unlink(...keys);
     }
-    await this.#client.del(this.#keys.offset(this.#processor));
+    await forgetScript.run(this.#client, [offset], []);
   }
 
   async lease(owner: string, ttlMs: number): Promise<boolean> {
@@ -92,8 +112,19 @@ export class RedisStateStore<Effects> implements StateStore<Effects> {
 
 /** The offset stored under a key, if there is one. */
 async function readOffset(client: RedisClient, key: string): Promise<Offset | undefined> {
-  const [seq, epoch] = await client.hmget(key, 'seq', 'epoch');
-  return seq == null || epoch == null ? undefined : { seq: Number(seq), epoch };
+  const [seq, epoch, redriven, namespace] = await client.hmget(key, 'seq', 'epoch', 'redriven', 'namespace');
+  if (seq == null || epoch == null) return undefined;
+  return { seq: Number(seq), epoch, ...(redriven != null && { redriven }), ...(namespace != null && { namespace }) };
+}
+
+/** The keys `<prefix>:<pattern>` in pages, none of them empty; a key may be given twice. */
+export async function* scanKeys(client: RedisClient, prefix: string, pattern: string): AsyncGenerator<string[], void, undefined> {
+  let cursor = '0';
+  do {
+    const [next, keys] = await client.scan(cursor, 'MATCH', globOf(`${prefix}:`) + pattern, 'COUNT', 1_000);
+    cursor = next;
+    if (keys.length > 0) yield keys;
+  } while (cursor !== '0');
 }
 
 /** Text as a glob-style pattern that matches it alone. */

@@ -1,3 +1,4 @@
+import type { RedriveOutcome } from './dead-letters.ts';
 import { Counter, Gauge, Histogram, latencyBuckets, type Registry } from '../runtime/metrics.ts';
 
 /** What is counted of every processor, by its name. */
@@ -5,6 +6,9 @@ export interface RunnerMetrics {
   events(count: number): void;
   committed(seconds: number): void;
   deadLetter(): void;
+  /** How many of them there are now. */
+  waitingLetters(count: number): void;
+  redriven(outcome: RedriveOutcome): void;
   /** Events of the log not yet folded in, and how long ago the newest folded one was committed while there are any. */
   lag(events: number, seconds: number): void;
   /** 1 while this instance does the work, 0 while it stands by. */
@@ -24,6 +28,22 @@ export function runnerMetrics(registry: Registry, processor: string): RunnerMetr
     registry,
     'headwater_processor_dead_letters_total',
     (name) => new Counter({ name, help: 'Events a processor could not apply', ...shared }),
+  );
+  const waiting = once(
+    registry,
+    'headwater_dead_letters',
+    (name) => new Gauge({ name, help: 'Dead letters of a processor that are to be looked at', ...shared }),
+  );
+  const redriven = once(
+    registry,
+    'headwater_processor_redriven_total',
+    (name) =>
+      new Counter({
+        name,
+        help: 'Dead letters redriven, by what became of them',
+        registers: [registry],
+        labelNames: ['processor', 'outcome'],
+      }),
   );
   const commits = once(
     registry,
@@ -49,6 +69,8 @@ export function runnerMetrics(registry: Registry, processor: string): RunnerMetr
     events: (count) => events.inc({ processor }, count),
     committed: (seconds) => commits.observe({ processor }, seconds),
     deadLetter: () => letters.inc({ processor }),
+    waitingLetters: (count) => waiting.set({ processor }, count),
+    redriven: (outcome) => redriven.inc({ processor, outcome }),
     lag(count, seconds) {
       lagEvents.set({ processor }, count);
       lagSeconds.set({ processor }, seconds);

@@ -4,7 +4,7 @@ import type { EventLog } from '../log/event-log.ts';
 import { backoffMs, pause } from '../runtime/backoff.ts';
 import { messageOf, type HeadwaterError } from '../runtime/errors.ts';
 import type { Role, RoleContext } from '../runtime/lifecycle.ts';
-import { linked } from '../runtime/tasks.ts';
+import { startWork, type Work } from '../runtime/tasks.ts';
 import type { DeadLetters } from './dead-letters.ts';
 import type { BatchLimits } from './group-commit.ts';
 import { Lease } from './lease.ts';
@@ -44,12 +44,11 @@ const mendable = new Set(['offset_expired', 'log_regressed', 'epoch_changed']);
  * and offset in one step. Of several instances one works, the others wait for its lease.
  */
 export function startRunner<Effects>(context: RoleContext, parts: RunnerParts<Effects>): Role {
-  const runner = new Runner(context, parts);
-  return { name: parts.processor.name, done: runner.done, stop: () => runner.stop() };
+  return { name: parts.processor.name, ...new Runner(context, parts).work };
 }
 
 class Runner<Effects> {
-  readonly done: Promise<void>;
+  readonly work: Work;
   readonly #context: RoleContext;
   readonly #parts: RunnerParts<Effects>;
   readonly #session: SessionParts<Effects>;
@@ -69,14 +68,7 @@ class Runner<Effects> {
       log: context.log,
       onHealth: (ok, detail) => context.health.report(name, ok, detail),
     };
-    this.done = linked(context.signal, this.#stopping, () => this.#run());
-    // Whoever holds the role awaits `done`; until then a fault must not count as unhandled.
-    this.done.catch(() => undefined);
-  }
-
-  async stop(): Promise<void> {
-    this.#stopping.abort();
-    await this.done.catch(() => undefined);
+    this.work = startWork(context.signal, this.#stopping, () => this.#run());
   }
 
   async #run(): Promise<void> {

@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Bounds, EventLog, LogEvent, Seq } from '../log/event-log.ts';
 import { pause, untilItWorks } from '../runtime/backoff.ts';
+import { messageOf } from '../runtime/errors.ts';
 import type { Logger } from '../runtime/logging.ts';
 import type { DeadLetters } from './dead-letters.ts';
 import { microsOf } from './event-head.ts';
@@ -9,7 +10,8 @@ import { requireContinuity } from './offset-check.ts';
 import { Applier } from './poison.ts';
 import type { Processor } from './processor.ts';
 import type { RunnerMetrics } from './runner-metrics.ts';
-import type { Offset, StateStore } from './state-store.ts';
+import { Redrives } from './redrive.ts';
+import { sameOffset, type Holes, type Offset, type StateStore } from './state-store.ts';
 
 /** What a session works with. */
 export interface SessionParts<Effects> {
@@ -49,6 +51,8 @@ export class Session<Effects> {
   /** Ends the reading alone. */
   readonly #reading = new AbortController();
   #failure: Error | undefined;
+  /** What operators want redriven. */
+  #redrives: Redrives<Effects> | undefined;
   /** Microseconds since 1970 up to which the log's own clock has been folded: the running maximum of `at`. */
   #logTime = 0;
 
@@ -70,7 +74,7 @@ export class Session<Effects> {
     const end = (): void => this.#reading.abort();
     this.#signal.addEventListener('abort', end, { once: true });
     if (this.#signal.aborted) end();
-    const watching = this.#watch(commits);
+    const watching = Promise.all([this.#watch(commits), this.#watchRedrives(stored)]);
     try {
       await this.#fold(stored.seq + 1, commits);
       await commits.flush();
@@ -90,7 +94,7 @@ export class Session<Effects> {
   #groupCommit(stored: Offset): GroupCommit<Effects> {
     return new GroupCommit<Effects>({
       begin: () => this.#parts.processor.begin(),
-      commit: (effects, expected, next) => this.#commit(effects, expected, next),
+      commit: (effects, expected, next, holes) => this.#commit(effects, expected, next, holes),
       stored,
       limits: this.#parts.limits,
       onFailure: () => this.#reading.abort(),
@@ -110,7 +114,9 @@ export class Session<Effects> {
     if (bounds.first > bounds.epochStart)
       this.#parts.log.warn(`${processor.name}: starts at sequence ${bounds.first}, since the log no longer holds what was before`);
     const outcome = await this.#untilItWorks('state store', () => store.commit(processor.begin(), undefined, start));
-    return outcome === 'committed' ? start : this.#start();
+    if (outcome === 'lost') return this.#start();
+    // The store alone knows where the state of a rebuild is.
+    return (await this.#untilItWorks('state store', () => store.offset())) ?? start;
   }
 
   /** False when the offset has moved in the meantime: then nobody can say which one it is that the memory belongs to. */
@@ -122,7 +128,7 @@ export class Session<Effects> {
       await load();
     });
     const now = await this.#untilItWorks('state store', () => store.offset());
-    return now?.seq === stored.seq && now.epoch === stored.epoch;
+    return sameOffset(now, stored);
   }
 
   async #fold(from: Seq, commits: GroupCommit<Effects>): Promise<void> {
@@ -133,8 +139,12 @@ export class Session<Effects> {
     for await (const events of eventLog.read(from, { ...subjects, signal: this.#reading.signal })) {
       for (let start = 0; start < events.length && !this.#reading.signal.aborted; start += limits.events) {
         const some = events.length <= limits.events ? events : events.slice(start, start + limits.events);
-        if (processor.prepare) await this.#untilItWorks('state store', () => processor.prepare!(some));
-        await this.#apply(some, applier, commits);
+        const tick = this.#redrives?.ready ? some.findIndex(({ subject }) => subject === tickSubject) : -1;
+        if (tick >= 0) {
+          await this.#take(some.slice(0, tick), applier, commits);
+          await this.#redrive(some[tick]!, applier, commits);
+        }
+        await this.#take(tick < 0 ? some : some.slice(tick + 1), applier, commits);
       }
       this.#noteTime(events.at(-1));
       commits.send();
@@ -142,13 +152,39 @@ export class Session<Effects> {
     }
   }
 
+  async #take(events: readonly LogEvent[], applier: Applier<Effects>, commits: GroupCommit<Effects>): Promise<void> {
+    const { processor } = this.#parts;
+    if (events.length === 0 || this.#reading.signal.aborted) return;
+    if (processor.prepare) await this.#untilItWorks('state store', () => processor.prepare!(events));
+    await this.#apply(events, applier, commits);
+  }
+
+  /** Applies redriven events in front of a tick, so that they are in the same commit as it is, and in none before. */
+  async #redrive(tick: LogEvent, applier: Applier<Effects>, commits: GroupCommit<Effects>): Promise<void> {
+    const { processor, store, log } = this.#parts;
+    const redrives = this.#redrives!;
+    if (this.#reading.signal.aborted) return;
+    await commits.flush();
+    const holes = (seqs: readonly Seq[]): Promise<ReadonlySet<Seq>> => this.#untilItWorks('state store', () => store.holes(seqs));
+    const plan = await redrives.plan(tick, holes, this.#reading.signal).catch((error: unknown) => {
+      log.debug({ error: messageOf(error) }, `${processor.name}: a redrive could not be planned`);
+      redrives.giveUp();
+    });
+    if (!plan) return this.#take([tick], applier, commits);
+    if (this.#reading.signal.aborted) return;
+    if (processor.prepare) await this.#untilItWorks('state store', () => processor.prepare!([...plan.events, tick]));
+    const { name, mended } = redrives.fold(plan, commits.effects);
+    commits.redrive(name, mended);
+    await this.#apply([tick], applier, commits);
+  }
+
   async #apply(events: readonly LogEvent[], applier: Applier<Effects>, commits: GroupCommit<Effects>): Promise<void> {
     for (const [n, event] of events.entries()) {
       if (commits.full) await commits.room();
       if (n % turnEvents === turnEvents - 1) await setImmediate();
       const letter = applier.apply(event, commits.effects);
-      if (letter) await this.#bury(letter);
-      commits.add(event);
+      if (letter) await this.#bury({ ...letter, epoch: commits.stored.epoch });
+      commits.add(event, letter !== undefined);
       if (this.#reading.signal.aborted) break;
     }
   }
@@ -163,19 +199,26 @@ export class Session<Effects> {
     );
   }
 
-  async #commit(effects: Effects, expected: Offset, next: Offset): Promise<void> {
+  async #commit(effects: Effects, expected: Offset, next: Offset, holes: Holes | undefined): Promise<void> {
     const { store, metrics, onCommitted } = this.#parts;
     const began = performance.now();
-    const outcome = await this.#untilItWorks('state store', () => store.commit(effects, expected, next));
+    const outcome = await this.#untilItWorks('state store', () => store.commit(effects, expected, next, holes));
     if (outcome === 'lost') {
       const stored = await this.#untilItWorks('state store', () => store.offset());
       // An answer that got lost: the commit was made, and made once.
-      if (stored?.seq !== next.seq || stored.epoch !== next.epoch)
-        throw new ComparisonLost(`expected ${expected.seq}, found ${stored?.seq ?? 'none'}`);
+      if (!sameOffset(stored, next)) throw new ComparisonLost(`expected ${expected.seq}, found ${stored?.seq ?? 'none'}`);
     }
     onCommitted?.(effects, next);
+    this.#redrives?.committed(next.redriven);
     metrics.committed((performance.now() - began) / 1_000);
     metrics.events(next.seq - expected.seq);
+  }
+
+  async #watchRedrives({ epoch, redriven }: Offset): Promise<void> {
+    const { deadLetters, processor, eventLog, metrics, log } = this.#parts;
+    if (!deadLetters.redrives) return;
+    this.#redrives = new Redrives({ processor, eventLog, requests: deadLetters.redrives, metrics, log, epoch, redriven });
+    await this.#redrives.run(this.#reading.signal);
   }
 
   /** Compares the log with the position while working: the lag, and whether it is still the same history. */

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { expect } from 'chai';
 import { connectNats, jetstreamManager, type JetStreamManager, type NatsConnection } from '../../pipeline/clients/nats.ts';
-import { encodeLetter, type DeadLetter } from '../../pipeline/runner/dead-letters.ts';
+import { decodeLetter, encodeLetter, type DeadLetter } from '../../pipeline/runner/dead-letters.ts';
 import { JetStreamDeadLetters } from '../../pipeline/runner/jetstream-dead-letters.ts';
 import { silentLogger } from '../../pipeline/runtime/logging.ts';
 import { testServers } from '../support/servers.ts';
@@ -33,6 +33,13 @@ describe('dead letters', () => {
     expect(JSON.parse(text(letter(7)))).to.deep.equal({ ...head, event: { v: 1, n: 1.1 } });
     const broken = Buffer.from([0x7b, 0xff, 0x00]);
     expect(JSON.parse(text(letter(7, broken)))).to.deep.equal({ ...head, event: broken.toString('base64'), encoding: 'base64' });
+    for (const one of [letter(7), letter(7, broken), { ...letter(7), reason: 'says ,"event": itself', stack: 'at ,"event":1' }]) {
+      const { event, ...rest } = decodeLetter(5, encodeLetter(one))!;
+      expect(Buffer.from(event!).equals(Buffer.from(one.event))).to.equal(true);
+      expect({ ...rest, event: one.event }).to.deep.equal({ ...one, place: 5 });
+    }
+    expect(decodeLetter(5, encodeLetter(letter(7), 10))).to.include({ seq: 7, event: undefined });
+    expect(decodeLetter(5, Buffer.from('{"v":1}'))).to.equal(undefined);
     expect(JSON.parse(text(letter(7, Buffer.from(`"${'x'.repeat(500)}"`)), 400))).to.deep.equal({ ...head, event: null, omitted: true });
   });
 

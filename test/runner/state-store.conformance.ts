@@ -60,6 +60,23 @@ export function stateStoreConformance(name: string, open: () => Promise<StoreUnd
       expect(await subject.state()).to.have.length(1);
     });
 
+    it('keeps the holes of its state and the last redrive with the commit that makes them, and not without it', async () => {
+      const { store } = subject;
+      await store.commit([], undefined, at(1));
+      const made = { made: [2, 3, 2 ** 53 - 1], mended: [] };
+      expect(await store.commit([], at(9), at(3), made)).to.equal('lost');
+      expect([...(await store.holes([2, 3]))]).to.deep.equal([]);
+      await store.commit([], at(1), at(3), made);
+      const redriven = { ...at(5), redriven: 'one:a' };
+      expect(await store.commit(['x'], at(1), redriven, { made: [], mended: [2] })).to.equal('lost');
+      expect([...(await store.holes([1, 2, 3, 2 ** 53 - 1]))]).to.deep.equal([2, 3, 2 ** 53 - 1]);
+      expect(await store.commit(['y'], at(3), redriven, { made: [4], mended: [2] })).to.equal('committed');
+      expect([...(await store.holes([1, 2, 3, 4]))]).to.deep.equal([3, 4]);
+      expect(await store.commit([], redriven, { ...redriven, seq: 6 })).to.equal('committed');
+      expect(await store.offset()).to.deep.equal({ ...redriven, seq: 6 });
+      expect(await subject.state()).to.deep.equal(['y']);
+    });
+
     it('keeps sequences beyond 32 bits exact', async () => {
       const far = at(2 ** 53 - 1);
       await subject.store.commit([], undefined, far);

@@ -1,9 +1,10 @@
-import type { CommitOutcome, Offset, StateStore } from '../../pipeline/runner/state-store.ts';
+import type { CommitOutcome, Holes, Offset, StateStore } from '../../pipeline/runner/state-store.ts';
 
 /** A state store in memory: effects are lists of items that are appended to `state`. It can be made to fail. */
 export class MemoryStateStore<Item> implements StateStore<Item[]> {
   state: Item[] = [];
   stored: Offset | undefined;
+  readonly missing = new Set<number>();
   commits = 0;
   /** Thrown by everything while it is set: the server is away. */
   failure: Error | undefined;
@@ -15,16 +16,22 @@ export class MemoryStateStore<Item> implements StateStore<Item[]> {
     return this.#answer(() => this.stored);
   }
 
-  commit(effects: Item[], expected: Offset | undefined, next: Offset): Promise<CommitOutcome> {
+  commit(effects: Item[], expected: Offset | undefined, next: Offset, holes?: Holes): Promise<CommitOutcome> {
     return this.#answer(() => {
       if (this.stored?.seq !== expected?.seq || this.stored?.epoch !== expected?.epoch) return 'lost';
       this.state.push(...effects);
       this.stored = next;
+      for (const seq of holes?.made ?? []) this.missing.add(seq);
+      for (const seq of holes?.mended ?? []) this.missing.delete(seq);
       this.commits++;
       if (!this.loseAnswer) return 'committed';
       this.loseAnswer = false;
       throw new Error('the connection broke');
     });
+  }
+
+  holes(seqs: readonly number[]): Promise<ReadonlySet<number>> {
+    return this.#answer(() => new Set(seqs.filter((seq) => this.missing.has(seq))));
   }
 
   lease(owner: string, ttlMs: number): Promise<boolean> {

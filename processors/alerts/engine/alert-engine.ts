@@ -161,6 +161,22 @@ export class AlertEngine {
     }
   }
 
+  /**
+   * The entities that are more than a row, and that a row's event is of: by name, for rules as they are now.
+   * @throws HeadwaterError `bad_event`, `unknown_op`
+   */
+  groupsOf(event: LogEvent): readonly string[] {
+    const target = this.#targetOf(event.subject);
+    if (target.kind !== 'row' || target.op === 'truncate') return [];
+    const streams = this.#rules.of(target.table).filter(({ groupBy }) => groupBy);
+    if (streams.length === 0) return [];
+    const record = rowRecord(event, target.op);
+    return streams.flatMap((stream) => {
+      const { present } = entitiesOf(stream, target.op, record);
+      return present ? [entityKey(stream.key, present.text)] : [];
+    });
+  }
+
   #noRules(): Rules {
     return new Rules((table) => this.#columnsOf(table), this.#fewRules);
   }

@@ -17,17 +17,20 @@ const state = {
   samples: new StateTable('alert_state_samples', sampleKey, { at: 'bigint', value: 'json' }),
 };
 
-/** What a batch of alerts changes: state under the processor's name, history and outbox. The log time stands beside the offset. */
-export function alertEffects(processor: string): PostgresEffects<AlertEffects> {
-  const journal = new EntityJournal(processor);
+/**
+ * What a batch of alerts changes: state under its namespace, history and outbox. The log time stands beside the offset.
+ * @param options `silent`: the state only, since another fold has the history and the outbox
+ */
+export function alertEffects({ silent = false } = {}): PostgresEffects<AlertEffects> {
+  const journal = new EntityJournal();
   return {
     isEmpty: ({ transitions, tables, rules, episodes, forgotten, entities, samples }) =>
-      transitions.length + tables.size + rules.size + episodes.size + forgotten.size + entities.size + samples.size === 0,
+      (silent ? 0 : transitions.length) + tables.size + rules.size + episodes.size + forgotten.size + entities.size + samples.size === 0,
     head: ({ clock }) => clock && JSON.stringify({ clock }),
-    write: async (client, effects) => {
-      await writeState(client, processor, effects);
-      await journal.write(client, effects.entities);
-      await writeTransitions(client, effects.transitions);
+    write: async (client, effects, namespace) => {
+      await writeState(client, namespace, effects);
+      await journal.write(client, namespace, effects.entities);
+      if (!silent) await writeTransitions(client, effects.transitions);
     },
   };
 }

@@ -37,6 +37,19 @@ const compact = `
   SELECT $1, t, g, e, r::json FROM latest WHERE r IS NOT NULL
   ON CONFLICT (processor, table_name, grouping_name, entity) DO UPDATE SET record = excluded.record`;
 
+/** Every entity of a namespace, in the table or in the journal: `what` names it, `content` is its record. */
+export const entitiesQuery = (namespace: string): string => `
+  WITH latest AS MATERIALIZED (
+    SELECT DISTINCT ON (t, g, e) t, g, e, r
+    FROM headwater.alert_state_journal,
+      ROWS FROM (json_to_recordset(entries::json) AS (t text, g text, e text, r text)) WITH ORDINALITY AS entry(t, g, e, r, n)
+    WHERE processor = ${namespace} ORDER BY t, g, e, id DESC, n DESC
+  )
+  SELECT ROW(t, g, e)::text AS what, r AS content FROM latest WHERE r IS NOT NULL
+  UNION ALL
+  SELECT ROW(table_name, grouping_name, entity)::text, record::text FROM headwater.alert_state_entities s
+  WHERE processor = ${namespace} AND NOT EXISTS (SELECT FROM latest l WHERE (l.t, l.g, l.e) = (s.table_name, s.grouping_name, s.entity))`;
+
 /** Puts what stands in the journal into the table. Changes nothing of what is stored, only where. */
 export async function compactJournal(client: Queryable, processor: string): Promise<void> {
   await client.query(compact, [processor]);
@@ -44,19 +57,14 @@ export async function compactJournal(client: Queryable, processor: string): Prom
 
 /** Writes entities' records: one row for all of a commit, unless it is huge, and from time to time each into its own. */
 export class EntityJournal {
-  readonly #processor: string;
   #commits = 0;
 
-  constructor(processor: string) {
-    this.#processor = processor;
-  }
-
-  async write(client: Queryable, entities: AlertEffects['entities']): Promise<void> {
+  async write(client: Queryable, processor: string, entities: AlertEffects['entities']): Promise<void> {
     if (entities.size === 0) return;
     const entries = Array.from(entities, ([key, kept]) => entryOf(key, kept));
-    for (const chunk of chunksOf(entries, ({ r }) => r?.length ?? 0)) await client.query(append, [this.#processor, JSON.stringify(chunk)]);
+    for (const chunk of chunksOf(entries, ({ r }) => r?.length ?? 0)) await client.query(append, [processor, JSON.stringify(chunk)]);
     if (++this.#commits < mostCommits) return;
-    await compactJournal(client, this.#processor);
+    await compactJournal(client, processor);
     this.#commits = 0;
   }
 }

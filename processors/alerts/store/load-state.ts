@@ -20,26 +20,23 @@ interface Recorded<T> {
 const pageRows = 5_000;
 
 /**
- * Loads all that is stored under the processor's name, as of one moment. Should another instance commit meanwhile, what it puts into
+ * Loads all that is stored in the processor's namespace, as of one moment. Should another instance commit meanwhile, what it puts into
  * the journal is not seen; the offset has then moved, too.
  */
 export async function loadState(pool: PgPool, processor: string, target: StateTarget): Promise<void> {
   const client = await pool.connect();
   try {
-    await compactJournal(client, processor);
+    await compactJournal(client, (await headOf(client, processor)).namespace);
     await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-    const { rows } = await client.query<{ head: { clock?: SavedClock } | null }>(
-      'SELECT head FROM headwater.processor_offsets WHERE processor = $1',
-      [processor],
-    );
-    target.reset(rows[0]?.head?.clock);
-    for await (const page of pages<Recorded<SavedTable>>(client, recordsOf('alert_state_tables'), processor))
+    const { namespace, head } = await headOf(client, processor);
+    target.reset(head?.clock);
+    for await (const page of pages<Recorded<SavedTable>>(client, recordsOf('alert_state_tables'), namespace))
       target.loadTables(page.map(recordOf));
-    for await (const page of pages<Recorded<SavedRule>>(client, recordsOf('alert_state_rules'), processor))
+    for await (const page of pages<Recorded<SavedRule>>(client, recordsOf('alert_state_rules'), namespace))
       target.loadRules(page.map(recordOf));
-    for await (const page of pages<EntityRow>(client, entities, processor)) target.loadEntities(page.map(entityOf));
-    for await (const page of pages<SampleRow>(client, samples, processor)) target.loadSamples(page.map(sampleOf));
-    for await (const page of pages<Recorded<SavedEpisode>>(client, recordsOf('alert_state_episodes'), processor))
+    for await (const page of pages<EntityRow>(client, entities, namespace)) target.loadEntities(page.map(entityOf));
+    for await (const page of pages<SampleRow>(client, samples, namespace)) target.loadSamples(page.map(sampleOf));
+    for await (const page of pages<Recorded<SavedEpisode>>(client, recordsOf('alert_state_episodes'), namespace))
       target.loadEpisodes(page.map(recordOf));
     await client.query('COMMIT');
     client.release();
@@ -47,6 +44,19 @@ export async function loadState(pool: PgPool, processor: string, target: StateTa
     client.release(true);
     throw error;
   }
+}
+
+interface Head {
+  readonly namespace: string;
+  readonly head: { readonly clock?: SavedClock } | null;
+}
+
+async function headOf(client: Queryable, processor: string): Promise<Head> {
+  const { rows } = await client.query<Head>(
+    'SELECT coalesce(namespace, processor) AS namespace, head FROM headwater.processor_offsets WHERE processor = $1',
+    [processor],
+  );
+  return rows[0] ?? { namespace: processor, head: null };
 }
 
 const recordsOf = (table: string): string => `SELECT record FROM headwater.${table} WHERE processor = $1`;

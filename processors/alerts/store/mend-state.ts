@@ -17,6 +17,8 @@ export interface StoredAlerts {
 /** Where the stored state ends. */
 interface Head {
   readonly offset: Offset;
+  /** What its rows are marked with. */
+  readonly namespace: string;
   /** Undefined when it has seen no event. */
   readonly clock: SavedClock | undefined;
 }
@@ -29,10 +31,10 @@ interface Head {
 export async function beginAnew({ pool, store, processor }: StoredAlerts): Promise<void> {
   const head = await readHead(pool, processor);
   if (!head) return;
-  await store.change(head.offset, undefined, async (client) => {
-    await resolveFiring(client, processor, head, `'epoch_changed'`, 'true');
+  await store.change(head.offset, undefined, async (client, namespace) => {
+    await resolveFiring(client, head, `'epoch_changed'`, 'true');
     for (const table of ['tables', 'rules', 'episodes', 'entities', 'journal', 'samples'])
-      await client.query(`DELETE FROM headwater.alert_state_${table} WHERE processor = $1`, [processor]);
+      await client.query(`DELETE FROM headwater.alert_state_${table} WHERE processor = $1`, [namespace]);
   });
 }
 
@@ -50,18 +52,24 @@ export async function skipTo(
   if (!head || head.offset.seq + 1 >= first) return undefined;
   const outcome = await store.change(head.offset, { ...head.offset, seq: first - 1 }, async (client) => {
     const reason = `CASE WHEN r.id IS NULL THEN 'rule_deleted' WHEN NOT r.enabled THEN 'rule_disabled' ELSE 'rule_edited' END`;
-    await resolveFiring(client, processor, head, reason, 'r.id IS NULL OR NOT r.enabled OR r.revision <> h.revision');
-    await takeRules(client, processor, first, accepts);
+    await resolveFiring(client, head, reason, 'r.id IS NULL OR NOT r.enabled OR r.revision <> h.revision');
+    await takeRules(client, head.namespace, first, accepts);
   });
   return outcome === 'committed' ? first - 1 - head.offset.seq : undefined;
 }
 
 async function readHead(pool: PgPool, processor: string): Promise<Head | undefined> {
-  const { rows } = await pool.query<{ seq: string; epoch: string; head: { clock?: SavedClock } | null }>(
-    'SELECT seq, epoch, head FROM headwater.processor_offsets WHERE processor = $1 AND seq IS NOT NULL',
+  const { rows } = await pool.query<{ seq: string; epoch: string; namespace: string | null; head: { clock?: SavedClock } | null }>(
+    'SELECT seq, epoch, namespace, head FROM headwater.processor_offsets WHERE processor = $1 AND seq IS NOT NULL',
     [processor],
   );
-  return rows[0] && { offset: { seq: Number(rows[0].seq), epoch: rows[0].epoch }, clock: rows[0].head?.clock };
+  if (!rows[0]) return undefined;
+  const { seq, epoch, namespace, head } = rows[0];
+  return {
+    offset: { seq: Number(seq), epoch, ...(namespace !== null && { namespace }) },
+    namespace: namespace ?? processor,
+    clock: head?.clock,
+  };
 }
 
 interface FiringRow {
@@ -86,7 +94,7 @@ const isGoingOn = `EXISTS (SELECT FROM headwater.alert_state_episodes e
   WHERE e.processor = $1 AND e.rule = h.rule_id AND e.phase = 'firing' AND e.record->'fired'->>'alert' = h.id::text)`;
 
 /** Resolves alerts as of the end of the state, page by page. `reason` and `condition` are SQL over `h` (history) and `r` (alert_rules). */
-async function resolveFiring(client: Queryable, processor: string, head: Head, reason: string, condition: string): Promise<void> {
+async function resolveFiring(client: Queryable, head: Head, reason: string, condition: string): Promise<void> {
   for (let after = '00000000-0000-0000-0000-000000000000'; ;) {
     const { rows } = await client.query<FiringRow>(
       `SELECT h.id, h.rule_id, h.revision, h.user_id, h.entity, h.severity, h.value, (extract(epoch FROM h.fired_at) * 1000000)::bigint AS fired_at,
@@ -94,7 +102,7 @@ async function resolveFiring(client: Queryable, processor: string, head: Head, r
        FROM headwater.alert_history h JOIN headwater.alert_state_rules s ON s.processor = $1 AND s.id = h.rule_id
        LEFT JOIN headwater.alert_rules r ON r.id = h.rule_id
        WHERE h.state = 'firing' AND (${condition}) AND h.id > $2 AND ${isGoingOn} ORDER BY h.id LIMIT ${pageRows}`,
-      [processor, after],
+      [head.namespace, after],
     );
     await writeTransitions(
       client,
@@ -135,23 +143,23 @@ function resolved({ row, ...alert }: FiringRow, { offset, clock }: Head): Posted
 }
 
 /** The rules as the database has them now, in place of those that are not the same. */
-async function takeRules(client: Queryable, processor: string, first: Seq, accepts: (row: RuleRow) => boolean): Promise<void> {
+async function takeRules(client: Queryable, namespace: string, first: Seq, accepts: (row: RuleRow) => boolean): Promise<void> {
   const differs = `NOT EXISTS (SELECT FROM headwater.alert_rules r WHERE r.id = s.id AND r.revision = (s.record->'row'->>'revision')::integer)`;
   await client.query(
     `DELETE FROM headwater.alert_state_episodes e USING headwater.alert_state_rules s
      WHERE e.processor = $1 AND s.processor = $1 AND e.rule = s.id AND ${differs}`,
-    [processor],
+    [namespace],
   );
-  await client.query(`DELETE FROM headwater.alert_state_rules s WHERE s.processor = $1 AND ${differs}`, [processor]);
+  await client.query(`DELETE FROM headwater.alert_state_rules s WHERE s.processor = $1 AND ${differs}`, [namespace]);
   const { rows } = await client.query<{ row: RuleRow }>(
     `SELECT to_jsonb(r) - '{channels,created_at,updated_at}'::text[] AS row FROM headwater.alert_rules r
      WHERE NOT EXISTS (SELECT FROM headwater.alert_state_rules s WHERE s.processor = $1 AND s.id = r.id)`,
-    [processor],
+    [namespace],
   );
   const records = rows.filter(({ row }) => accepts(row)).map(({ row }) => ({ id: row.id, seq: first - 1, row }));
   await client.query(
     `INSERT INTO headwater.alert_state_rules (processor, id, record)
      SELECT $1, (record->>'id')::uuid, record FROM json_array_elements($2::json) AS r(record)`,
-    [processor, JSON.stringify(records)],
+    [namespace, JSON.stringify(records)],
   );
 }

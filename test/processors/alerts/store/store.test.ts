@@ -159,7 +159,7 @@ describe('store of the alerts', () => {
     await pool.query(
       `TRUNCATE headwater.processor_offsets, headwater.alert_history, headwater.alert_outbox, headwater.alert_rules, ${tables.join(', ')} CASCADE`,
     );
-    store = new PostgresStateStore(pool, 'alerts', alertEffects('alerts'));
+    store = new PostgresStateStore(pool, 'alerts', alertEffects());
     seq = 0;
     expect(await store.commit(noEffects(), undefined, { seq, epoch: 'e' })).to.equal('committed');
   });
@@ -253,7 +253,7 @@ describe('store of the alerts', () => {
   it('loads more than a page, and leaves a fold under another name alone', async () => {
     const names = Array.from({ length: 12_001 }, (_, i) => `e${i}`);
     await commit({ entities: new Map(names.map((name) => [entityKey(streamKey(table, ''), name), entity(name)])) });
-    const shadow = new PostgresStateStore<AlertEffects>(pool, 'alerts-shadow', alertEffects('alerts-shadow'));
+    const shadow = new PostgresStateStore<AlertEffects>(pool, 'alerts-shadow', alertEffects());
     await shadow.commit(noEffects(), undefined, { seq: 0, epoch: 'e' });
     const rules = new Map([[ruleId(9), savedRule(9)]]);
     await shadow.commit({ ...noEffects(), rules }, { seq: 0, epoch: 'e' }, { seq: 5, epoch: 'e' });

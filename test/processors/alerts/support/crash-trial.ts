@@ -1,14 +1,13 @@
 import { expect } from 'chai';
 import type { ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { migrate } from '../../../../deploy/migrate.ts';
 import { pause } from '../../../../pipeline/runtime/backoff.ts';
 import { silentLogger } from '../../../../pipeline/runtime/logging.ts';
 import { AlertEngine } from '../../../../processors/alerts/engine/alert-engine.ts';
 import type { Alert } from '../../../../processors/alerts/model.ts';
-import { startCli } from '../../../cli/support/run-cli.ts';
 import { captureFixture, type CaptureFixture } from '../../../pipeline/capture/support/fixture.ts';
 import { Random } from '../../../pipeline/capture/support/random.ts';
+import { Instances } from '../../../support/instances.ts';
 import { testServers } from '../../../support/servers.ts';
 import { crashSchema, runLoad } from './crash-load.ts';
 
@@ -53,21 +52,22 @@ class Trial {
   readonly #options: AlertsCrashOptions;
   readonly #random: Random;
   readonly #fixture: CaptureFixture;
-  readonly #redisUrl: string;
-  readonly #children = new Set<ChildProcess>();
-  readonly #said: string[] = [];
-  #failure: Error | undefined;
+  readonly #instances: Instances;
   #ofWorking = 0;
 
   constructor(options: AlertsCrashOptions, fixture: CaptureFixture, redisUrl: string) {
     this.#options = options;
     this.#random = new Random(options.seed);
     this.#fixture = fixture;
-    this.#redisUrl = redisUrl;
+    this.#instances = new Instances('alerts', {
+      DATABASE_URL: fixture.databaseUrl,
+      NATS_URL: fixture.natsUrls.operator,
+      REDIS_URL: redisUrl,
+    });
   }
 
   get lastWords(): string {
-    return this.#said.slice(-25).join('');
+    return this.#instances.lastWords;
   }
 
   async run(): Promise<AlertsCrashReport> {
@@ -75,7 +75,7 @@ class Trial {
     await migrate(databaseUrl, { demo: false, log: silentLogger() });
     for (const statement of crashSchema) await sql.query(statement);
     await this.#fixture.streaming({ env: { HEADWATER_TICK: '200ms' } });
-    for (let i = 0; i < instances; i++) this.#startOne();
+    for (let i = 0; i < instances; i++) this.#instances.start();
     const stopping = new AbortController();
     const load = runLoad(await this.#fixture.connect(), this.#random, stopping.signal);
     try {
@@ -89,28 +89,7 @@ class Trial {
   }
 
   async end(): Promise<void> {
-    for (const child of this.#children) await this.#kill(child);
-  }
-
-  #startOne(): void {
-    const child = startCli(['run', 'alerts'], {
-      DATABASE_URL: this.#fixture.databaseUrl,
-      NATS_URL: this.#fixture.natsUrls.operator,
-      REDIS_URL: this.#redisUrl,
-      HEADWATER_ADMIN_PORT: '0',
-    });
-    child.stderr!.setEncoding('utf8').on('data', (text: string) => this.#said.push(text));
-    child.once('exit', (code, signal) => {
-      if (this.#children.delete(child)) this.#failure = new Error(`the alerts ended by themselves: ${String(code ?? signal)}`);
-    });
-    this.#children.add(child);
-  }
-
-  async #kill(child: ChildProcess): Promise<void> {
-    this.#children.delete(child);
-    if (child.exitCode !== null || child.signalCode !== null) return;
-    child.kill('SIGKILL');
-    await once(child, 'exit');
+    await this.#instances.killAll();
   }
 
   /** Kills the working instance, or the one that stands by, once the offset has moved a little. */
@@ -125,19 +104,19 @@ class Trial {
       await this.#dropLease();
       await pause(this.#random.int(0, lifeMs));
     }
-    const victim = this.#random.chance(0.8) ? (working ?? [...this.#children][0]!) : this.#random.pick([...this.#children]);
+    const victim = this.#random.chance(0.8) ? (working ?? this.#instances.running[0]!) : this.#random.pick(this.#instances.running);
     say?.(`${kill} of ${kills}: kill ${victim.pid}${victim === working ? ', which works' : ''}`);
-    await this.#kill(victim);
+    await this.#instances.kill(victim);
     if (victim === working) {
       this.#ofWorking++;
       // As if it had lapsed.
       await this.#dropLease();
     }
-    this.#startOne();
+    this.#instances.start();
   }
 
   async #moved(before: number): Promise<boolean> {
-    if (this.#failure) throw this.#failure;
+    this.#instances.check();
     return (await this.#offset()) > before;
   }
 
@@ -149,7 +128,7 @@ class Trial {
   async #working(): Promise<ChildProcess | undefined> {
     const [row] = await this.#fixture.query('SELECT owner FROM headwater.processor_offsets');
     const pid = Number(String(row?.['owner']).split(':').at(-2));
-    return [...this.#children].find((child) => child.pid === pid);
+    return this.#instances.running.find((child) => child.pid === pid);
   }
 
   async #dropLease(): Promise<void> {
@@ -161,7 +140,7 @@ class Trial {
     const seq = (await this.#fixture.settled(60_000)).at(-1)!.seq;
     await this.#fixture.until(
       async () => {
-        if (this.#failure) throw this.#failure;
+        this.#instances.check();
         return (await this.#offset()) >= seq;
       },
       'the end of the load',

@@ -1,0 +1,52 @@
+import type { BesideStatus, Comparison, Difference, RebuildOutcome, RebuildProgress } from '../pipeline/runner/rebuild.ts';
+import type { Output } from './output.ts';
+import { table } from './output.ts';
+import { bar, count, time } from './progress-text.ts';
+
+/** One line on how far a rebuild is: bar, share, speed, and how long it will take. */
+export function rebuildLine({ name, phase, seq, first, last, rate, detail }: RebuildProgress): string {
+  if (phase === 'waiting') return `${name}: ${detail ?? 'starting'}`;
+  if (phase === 'comparing') return `${name}: comparing with the live one${detail === undefined ? '' : `: ${detail}`}`;
+  if (phase === 'flipping') return `${name}: waiting for the moment to flip, at ${count(seq)}`;
+  const share = Math.min(1, Math.max(0, (seq - first + 1) / Math.max(1, last - first + 1)));
+  const left = rate > 0 && last > seq ? `, ${time((last - seq) / rate)} left` : '';
+  return `${name} ${bar(share)} ${Math.floor(share * 100)} %, at ${count(seq)} of ${count(last)}, ${count(rate)} events/s${left}${detail === undefined ? '' : ` (${detail})`}`;
+}
+
+/** What the comparison found, as lines. */
+export function comparisonLines(name: string, { compared, differences, listed, moving }: Comparison): string[] {
+  const unsure = moving > 0 ? `; ${count(moving)} changed all the while and could not be judged` : '';
+  if (differences === 0) return [`${name}: ${count(compared)} compared, no differences${unsure}.`];
+  const more = differences > listed.length ? [`  … and ${count(differences - listed.length)} more`] : [];
+  return [
+    `${name}: ${count(compared)} compared, ${count(differences)} differ from the live one${unsure}:`,
+    ...listed.map(differenceLine),
+    ...more,
+  ];
+}
+
+function differenceLine({ what, live, beside }: Difference): string {
+  return `  ${what}\n    live:    ${live ?? '(not there)'}\n    rebuilt: ${beside ?? '(not there)'}`;
+}
+
+/** How it ended, as a sentence. */
+export function outcomeLine({ name, flipped, offset, events, seconds }: RebuildOutcome, verb: string): string {
+  const done = `${name}: ${count(events)} events in ${time(seconds)}, at ${count(offset.seq)}.`;
+  return flipped
+    ? `${done} It is live now. The state of before is kept: ${verb} --drop removes it, --flip goes back to it.`
+    : `${done} The live state is as it was: ${verb} --flip flips, --abort removes what has been made.`;
+}
+
+/** What stands beside, as columns of text. */
+export function statusText(statuses: readonly BesideStatus[], output: Output): string {
+  const meaning = { filling: 'not flipped yet', kept: 'flipped; this is the state of before', dropping: 'being removed' } as const;
+  const rows = statuses.map(({ name, state, since, offset, live }) => [
+    name,
+    state,
+    since,
+    offset ? count(offset.seq) : '-',
+    live ? count(live.seq) : '-',
+    meaning[state],
+  ]);
+  return table(output, ['REBUILD', 'STATE', 'SINCE', 'AT', 'LIVE AT', ''], rows);
+}

@@ -1,0 +1,107 @@
+import { once, EventEmitter } from 'node:events';
+import type { EventLog, LogEvent, ReadOptions, Seq } from '../log/event-log.ts';
+import type { CommitOutcome, Holes, Offset, StateStore } from './state-store.ts';
+
+/** The log as far as a limit: what comes after it is held back until the limit is raised. */
+export class GatedLog implements EventLog {
+  readonly #log: EventLog;
+  readonly #raised = new EventEmitter().setMaxListeners(0);
+  #limit: Seq = Infinity;
+
+  constructor(log: EventLog) {
+    this.#log = log;
+  }
+
+  set limit(limit: Seq) {
+    this.#limit = limit;
+    this.#raised.emit('raised');
+  }
+
+  async *read(from: Seq, options: ReadOptions = {}): AsyncGenerator<readonly LogEvent[], void, undefined> {
+    for await (const events of this.#log.read(from, options)) {
+      for (let begin = 0; begin < events.length && !options.signal?.aborted;) {
+        const limit = this.#limit;
+        let end = begin;
+        while (end < events.length && events[end]!.seq <= limit) end++;
+        if (end > begin) yield begin === 0 && end === events.length ? events : events.slice(begin, end);
+        else if (this.#limit === limit)
+          await once(this.#raised, 'raised', options.signal ? { signal: options.signal } : {}).catch(() => undefined);
+        begin = end;
+      }
+    }
+  }
+
+  append: EventLog['append'] = (events, expected) => this.#log.append(events, expected);
+  appendEach: EventLog['appendEach'] = (events, expected) => this.#log.appendEach(events, expected);
+  get: EventLog['get'] = (seq) => this.#log.get(seq);
+  last: EventLog['last'] = (subject) => this.#log.last(subject);
+  lastPerSubject: EventLog['lastPerSubject'] = (subject) => this.#log.lastPerSubject(subject);
+  firstSince: EventLog['firstSince'] = (time) => this.#log.firstSince(time);
+  bounds: EventLog['bounds'] = () => this.#log.bounds();
+}
+
+/** A store whose commits can be held up, so that what it holds stands still for a moment. */
+export class HeldStore<Effects> implements StateStore<Effects> {
+  readonly #store: StateStore<Effects>;
+  /** Called after each commit, before the next one may begin. */
+  afterCommit: (() => Promise<void>) | undefined;
+  #at: Offset | undefined;
+  #busy: Promise<unknown> = Promise.resolve();
+  #closed = false;
+
+  constructor(store: StateStore<Effects>) {
+    this.#store = store;
+  }
+
+  /** How far it is known to have come. */
+  get at(): Offset | undefined {
+    return this.#at;
+  }
+
+  /** From now on nothing is committed any more. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  /** Runs something while nothing is being committed. */
+  still<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#busy.then(work);
+    this.#busy = done.catch(() => undefined);
+    return done;
+  }
+
+  offset(): Promise<Offset | undefined> {
+    return this.still(async () => {
+      this.#requireOpen();
+      return (this.#at = await this.#store.offset());
+    });
+  }
+
+  commit(effects: Effects, expected: Offset | undefined, next: Offset, holes?: Holes): Promise<CommitOutcome> {
+    return this.still(async () => {
+      this.#requireOpen();
+      const outcome = await this.#store.commit(effects, expected, next, holes);
+      if (outcome === 'committed') {
+        this.#at = next;
+        await this.afterCommit?.();
+      }
+      return outcome;
+    });
+  }
+
+  holes(seqs: readonly Seq[]): Promise<ReadonlySet<Seq>> {
+    return this.#store.holes(seqs);
+  }
+
+  lease(owner: string, ttlMs: number): Promise<boolean> {
+    return this.#store.lease(owner, ttlMs);
+  }
+
+  release(owner: string): Promise<void> {
+    return this.#store.release(owner);
+  }
+
+  #requireOpen(): void {
+    if (this.#closed) throw new Error('the rebuild is over');
+  }
+}

@@ -1,0 +1,317 @@
+import { expect } from 'chai';
+import { connectNats, jetstreamManager, type JetStreamManager, type NatsConnection } from '../../pipeline/clients/nats.ts';
+import type { LogEvent, NewEvent } from '../../pipeline/log/event-log.ts';
+import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
+import type { RedriveResult } from '../../pipeline/runner/dead-letters.ts';
+import { JetStreamDeadLetters } from '../../pipeline/runner/jetstream-dead-letters.ts';
+import type { Processor, RedriveRules } from '../../pipeline/runner/processor.ts';
+import { DeadLetterDesk, type ListedLetter } from '../../pipeline/runner/redrive-desk.ts';
+import { startRunner } from '../../pipeline/runner/runner.ts';
+import type { Role, RoleContext } from '../../pipeline/runtime/lifecycle.ts';
+import { silentLogger } from '../../pipeline/runtime/logging.ts';
+import { FaultyLog } from '../support/faulty-log.ts';
+import { MemoryStateStore } from '../support/memory-state-store.ts';
+import { runTestProgram, type TestProgram } from '../support/programs.ts';
+import { redisNamespace, type RedisNamespace } from '../support/redis-namespace.ts';
+import { roleContext, until } from '../support/role-context.ts';
+import { rowEvent, tickEvent } from '../support/row-events.ts';
+import { freshStreamName, testServers } from '../support/servers.ts';
+
+const signal = new AbortController().signal;
+
+describe('redriving', function () {
+  this.timeout(60_000);
+  let natsUrl: string;
+  let connection: NatsConnection;
+  let jsm: JetStreamManager;
+  let name: string;
+  let desk: DeadLetterDesk;
+  before(async () => {
+    ({ natsUrl } = await testServers());
+    connection = await connectNats(natsUrl, 'test', silentLogger());
+    jsm = await jetstreamManager(connection);
+  });
+  after(() => connection.close());
+  beforeEach(async () => {
+    name = freshStreamName();
+    desk = await DeadLetterDesk.open(connection, { stream: `${name}DL`, subject: `${name}DL` });
+  });
+  afterEach(() => jsm.streams.delete(`${name}DL`).catch(() => undefined));
+
+  async function listed(processor?: string): Promise<ListedLetter[]> {
+    const letters: ListedLetter[] = [];
+    for await (const letter of desk.list(processor, signal)) letters.push(letter);
+    return letters;
+  }
+
+  /** Asks for all letters of a processor and waits for the answers. */
+  async function redriveAll(processor: string, meanwhile: () => void = () => undefined): Promise<Omit<RedriveResult, 'letter'>[]> {
+    const letters = await listed(processor);
+    const requests = await desk.request(
+      processor,
+      letters.map(({ place, event }) => ({ place, bytes: event?.length ?? 0 })),
+    );
+    const results: Omit<RedriveResult, 'letter'>[] = [];
+    const timer = setInterval(meanwhile, 100);
+    try {
+      for await (const record of desk.results(requests, AbortSignal.timeout(20_000))) results.push(...record.results);
+    } finally {
+      clearInterval(timer);
+    }
+    return results;
+  }
+
+  describe('in a runner', () => {
+    let log: FaultyLog;
+    let store: MemoryStateStore<string>;
+    let context: RoleContext;
+    let poison: (id: number) => boolean;
+    const roles: Role[] = [];
+    beforeEach(() => {
+      log = new FaultyLog();
+      store = new MemoryStateStore<string>();
+      context = roleContext();
+      poison = () => true;
+    });
+    afterEach(async () => {
+      await Promise.all(roles.splice(0).map((role) => role.stop()));
+    });
+
+    const insert = (id: number, n = 0): NewEvent => rowEvent(id, 'insert', { key: { id }, after: { id, n } });
+    const tick = (): void => log.add(tickEvent(log.head + 1));
+
+    async function start(redrive?: RedriveRules): Promise<Role> {
+      const processor: Processor<string[]> = {
+        name: 'recorder',
+        ...(redrive && { redrive }),
+        begin: () => [],
+        apply({ seq, subject, data }: LogEvent, effects) {
+          if (subject.endsWith('_tick')) return;
+          const { key, after } = JSON.parse(Buffer.from(data).toString()) as { key: { id: number }; after?: { n: number } };
+          if (poison(key.id) && after?.n === 0) throw new RangeError(`no room for ${key.id}`);
+          effects.push(`${seq}:${key.id}:${subject.split('.').at(-1)}`);
+        },
+      };
+      const deadLetters = await JetStreamDeadLetters.open(connection, { stream: `${name}DL`, subject: `${name}DL` });
+      const role = startRunner(context, { eventLog: log, processor, store, deadLetters, leaseMs: 300 });
+      roles.push(role);
+      return role;
+    }
+    const settled = (): Promise<void> => until(() => store.stored?.seq === log.head);
+
+    it('applies an event once, after the processor was corrected; before that it fails again and says so', async () => {
+      log.add(insert(1), insert(2, 1), insert(3));
+      poison = (id) => id !== 2;
+      const faulty = await start();
+      await settled();
+      const first = await listed();
+      expect(
+        first.map(({ processor, seq, code, reason, attempts, subject, epoch }) => ({
+          processor,
+          seq,
+          code,
+          reason,
+          attempts,
+          subject,
+          epoch,
+        })),
+      ).to.deep.equal(
+        [1, 3].map((seq) => ({
+          processor: 'recorder',
+          seq,
+          code: 'processor_error',
+          reason: `no room for ${seq}`,
+          attempts: 3,
+          subject: 'ev.public.prices.insert',
+          epoch: 'epoch-1',
+        })),
+      );
+      expect(first[0]!.stack).to.include('redrive.test');
+      expect([...store.missing]).to.deep.equal([1, 3]);
+
+      expect(await redriveAll('recorder', tick)).to.deep.equal(
+        [1, 3].map((seq, n) => ({ place: n + 1, outcome: 'failed', seq, reason: `no room for ${seq}` })),
+      );
+      const second = await listed();
+      expect(second.map(({ seq, attempts, firstAt }) => ({ seq, attempts, firstAt }))).to.deep.equal(
+        first.map(({ seq, at }) => ({ seq, attempts: 6, firstAt: at })),
+      );
+      expect(Buffer.compare(Buffer.from(second[0]!.event!), Buffer.from(insert(1).data))).to.equal(0);
+      await faulty.stop();
+
+      poison = () => false;
+      await start();
+      expect((await redriveAll('recorder', tick)).map(({ outcome }) => outcome)).to.deep.equal(['applied', 'applied']);
+      expect(store.state).to.deep.equal(['2:2:insert', '1:1:insert', '3:3:insert']);
+      await until(async () => (await listed()).length === 0);
+      expect([...store.missing]).to.deep.equal([]);
+      await until(async () => /headwater_dead_letters\{processor="recorder"\} 0/.test(await context.metrics.metrics()));
+      const text = await context.metrics.metrics();
+      expect(text)
+        .to.match(/redriven_total\{processor="recorder",outcome="applied"\} 2/)
+        .and.match(/outcome="failed"\} 2/);
+    });
+
+    it('applies nothing over what is newer, and each event by itself where the processor counts events', async () => {
+      log.add(
+        insert(1),
+        insert(2),
+        insert(3),
+        rowEvent(4, 'update', { key: { id: 1 }, after: { id: 1, n: 1 } }),
+        rowEvent(5, 'delete', { key: { id: 2 } }),
+      );
+      await start();
+      await settled();
+      store.state = [];
+      poison = () => false;
+      expect((await redriveAll('recorder', tick)).map(({ outcome, seq }) => `${seq} ${outcome}`).sort()).to.deep.equal([
+        '1 superseded',
+        '2 superseded',
+        '3 applied',
+      ]);
+      expect(store.state).to.deep.equal(['3:3:insert']);
+      await Promise.all(roles.splice(0).map((role) => role.stop()));
+
+      [store, poison] = [new MemoryStateStore<string>(), () => true];
+      await start({ of: 'events', under: 'tick' });
+      await settled();
+      store.state = [];
+      poison = () => false;
+      expect((await redriveAll('recorder', tick)).map(({ outcome }) => outcome)).to.deep.equal(['applied', 'applied', 'applied']);
+      // Under the sequence of a tick, which nothing else is.
+      const seqs = new Set(store.state.map((effect) => Number(effect.split(':')[0])));
+      expect(store.state).to.have.length(3);
+      expect([seqs.size, [...seqs][0]! > 5]).to.deep.equal([1, true]);
+    });
+
+    it('applies nothing that the state has: it was made anew by a corrected processor', async () => {
+      log.add(insert(1), insert(2, 1));
+      const faulty = await start({ of: 'events' });
+      await settled();
+      await faulty.stop();
+      [store, poison] = [new MemoryStateStore<string>(), () => false];
+      await start({ of: 'events' });
+      await settled();
+      expect((await redriveAll('recorder', tick)).map(({ outcome }) => outcome)).to.deep.equal(['unneeded']);
+      expect(store.state).to.deep.equal(['1:1:insert', '2:2:insert']);
+      expect(await listed()).to.deep.equal([]);
+    });
+
+    it('goes on with other events while it works, and takes a commit whose answer was lost for its own', async () => {
+      log.add(insert(1), insert(2, 1));
+      await start({ of: 'events' });
+      await settled();
+      poison = () => false;
+      let n = 2;
+      const results = await redriveAll('recorder', () => {
+        store.loseAnswer = true;
+        log.add(insert(++n, 1), tickEvent(log.head + 2), insert(++n, 1));
+      });
+      expect(results.map(({ outcome }) => outcome)).to.deep.equal(['applied']);
+      await settled();
+      expect(store.state.filter((effect) => effect.startsWith('1:'))).to.have.length(1);
+      expect(new Set(store.state).size).to.equal(store.state.length);
+      expect(store.state).to.have.length(n);
+    });
+
+    it('keeps what an operator drops, with the reason, and redrives it no more', async () => {
+      log.add(insert(1), insert(2));
+      await start();
+      await settled();
+      const [one, two] = await listed();
+      expect(await desk.drop(one!, 'test "data"', 'ann')).to.equal(true);
+      expect(await desk.drop(one!, 'again', 'ann')).to.equal(false);
+      poison = () => false;
+      const requests = await desk.request(
+        'recorder',
+        [one!, two!].map(({ place }) => ({ place, bytes: 1 })),
+      );
+      const timer = setInterval(tick, 100);
+      for await (const { results } of desk.results(requests, AbortSignal.timeout(20_000)))
+        expect(results.map(({ outcome }) => outcome).sort()).to.deep.equal(['applied', 'gone']);
+      clearInterval(timer);
+      expect(store.state).to.deep.equal(['2:2:insert']);
+      const dropped = [];
+      for await (const letter of desk.dropped('recorder', signal)) dropped.push(letter);
+      expect(dropped.map(({ seq, dropped: note }) => ({ seq, by: note.by, reason: note.reason }))).to.deep.equal([
+        { seq: 1, by: 'ann', reason: 'test "data"' },
+      ]);
+      expect(Buffer.from(dropped[0]!.event!).toString()).to.equal(Buffer.from(insert(1).data).toString());
+      expect(await desk.counts()).to.deep.equal(new Map());
+    });
+  });
+
+  describe('under kill -9', () => {
+    let redis: RedisNamespace;
+    let events: JetStreamLog;
+    const programs: TestProgram[] = [];
+    let ticking: NodeJS.Timeout;
+    const appendOnce = async (subject: string, body: object): Promise<void> => {
+      const { last } = await events.bounds();
+      await events.append(
+        [{ subject: `${name}.${subject}`, data: Buffer.from(JSON.stringify({ v: 1, ...body, at: new Date().toISOString() })) }],
+        last,
+      );
+    };
+    beforeEach(async () => {
+      redis = await redisNamespace();
+      events = await JetStreamLog.create(
+        connection,
+        { stream: name, subject: name, replicas: 1, maxAgeMs: undefined, maxBytes: undefined },
+        silentLogger(),
+      );
+    });
+    afterEach(async () => {
+      clearInterval(ticking);
+      for (const { child, ended } of programs.splice(0)) {
+        child.kill('SIGKILL');
+        await ended;
+      }
+      await redis.close();
+      events.close();
+      await jsm.streams.delete(name);
+    });
+
+    const start = async (mode: string, death = ''): Promise<TestProgram> => {
+      const program = runTestProgram('run-redrive', [natsUrl, redis.url, name, redis.keys.prefix, mode, death]);
+      programs.push(program);
+      await program.nextLine();
+      return program;
+    };
+
+    for (const death of ['before', 'after', 'removed']) {
+      it(`has each effect once when it dies ${death === 'removed' ? 'between removing letters and request' : `right ${death} the commit`}`, async () => {
+        for (let id = 1; id <= 30; id++) await appendOnce('public.t.insert', { op: 'insert', key: { id }, after: { id } });
+        const faulty = await start('faulty');
+        await until(async () => (await listed()).length === 3, 20_000, 'three letters');
+        await until(async () => (await redis.client.llen(`${redis.keys.prefix}:ledger`)) === 27, 20_000, 'the others');
+        faulty.child.kill('SIGKILL');
+        await faulty.ended;
+
+        const letters = await listed('ledger');
+        const requests = await desk.request(
+          'ledger',
+          letters.map(({ place, event }) => ({ place, bytes: event!.length })),
+        );
+        const dying = await start('corrected', death);
+        let pending = Promise.resolve();
+        ticking = setInterval(() => void (pending = pending.then(() => appendOnce('_tick', { type: 'tick' }))), 200);
+        expect(await dying.ended).to.equal('SIGKILL');
+        await start('corrected');
+        const outcomes: string[] = [];
+        for await (const { results } of desk.results(requests, AbortSignal.timeout(20_000)))
+          outcomes.push(...results.map(({ outcome }) => outcome));
+        expect(outcomes).to.deep.equal(['applied', 'applied', 'applied']);
+        await until(async () => (await listed()).length === 0);
+        // Nothing is left to be taken once more.
+        await until(
+          async () => (await jsm.streams.info(`${name}DL`, { subjects_filter: `${name}DL._redrive.>` })).state.subjects === undefined,
+        );
+        clearInterval(ticking);
+        await pending;
+        const done = (await redis.client.lrange(`${redis.keys.prefix}:ledger`, 0, -1)).map(Number).sort((a, b) => a - b);
+        expect(done).to.deep.equal(Array.from({ length: 30 }, (_, i) => i + 1));
+      });
+    }
+  });
+});
