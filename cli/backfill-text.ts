@@ -1,7 +1,6 @@
 import type { CopyState } from '../pipeline/capture/log-record.ts';
 import { table, type Output } from './output.ts';
-
-const barLength = 20;
+import { bar, count, time } from './progress-text.ts';
 
 /** One line on how far a copy has come: bar, share, rows, speed, and how long it will take. */
 export function progressText(state: CopyState): string {
@@ -11,7 +10,7 @@ export function progressText(state: CopyState): string {
   const parts = [`${count(read)}${total > 0 ? ` of about ${count(total)}` : ''} rows`];
   if (speed) parts.push(`${count(speed)} rows/s`);
   if (speed && total > read) parts.push(`${time((total - read) / speed)} left`);
-  return total > 0 ? `${name} ${bar(read / total)}, ${parts.join(', ')}` : `${name}: ${parts.join(', ')}`;
+  return total > 0 ? `${name} ${bar(read / total)} ${percent(read / total)}, ${parts.join(', ')}` : `${name}: ${parts.join(', ')}`;
 }
 
 /** How a copy ended, as a sentence. */
@@ -54,22 +53,7 @@ function limit({ rate }: CopyState): string {
   return rate === undefined ? '' : `${count(rate)} rows/s`;
 }
 
-function bar(share: number): string {
-  return `${'█'.repeat(Math.round(Math.min(1, share) * barLength)).padEnd(barLength, '░')} ${percent(share)}`;
-}
-
 /** The rows are estimated: only the end is 100 %. */
 function percent(share: number): string {
   return `${Math.min(99, Math.floor(share * 100))} %`;
-}
-
-function time(seconds: number): string {
-  const whole = Math.ceil(seconds);
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3_600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-  return `${Math.floor(whole / 3_600)} h ${Math.floor((whole % 3_600) / 60)} min`;
-}
-
-function count(value: number): string {
-  return value.toLocaleString('en-US');
 }

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
-import { refused } from '../../pipeline/runtime/errors.ts';
 import { act, detach, resnapshot } from '../capture-actions.ts';
 import type { Cli } from '../cli.ts';
+import { confirm } from '../confirm.ts';
 import { verb } from '../verb.ts';
 
 interface Confirmed {
@@ -40,12 +40,4 @@ export function resnapshotCommand(cli: Cli): Command {
       await confirm(cli, yes, 'Every reader has to begin anew. Start a new epoch?');
       await cli.out.line(await act(cli, data, resnapshot));
     });
-}
-
-async function confirm(cli: Cli, yes: boolean | undefined, question: string): Promise<void> {
-  if (yes) return;
-  if (!cli.ask)
-    throw refused('not_confirmed', 'this has to be confirmed, and there is no terminal to ask on', 'give --yes if you are sure');
-  const answer = await cli.ask(`${question} [y/N] `);
-  if (!/^y(es)?$/i.test(answer.trim())) throw refused('not_confirmed', 'not confirmed: nothing was changed');
 }

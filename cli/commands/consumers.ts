@@ -16,11 +16,12 @@ import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
 import { rowOps, type RowOp } from '../../pipeline/replay/filter.ts';
 import { resolveRange, type RangeRequest } from '../../pipeline/replay/range.ts';
 import { backoffMs, pause } from '../../pipeline/runtime/backoff.ts';
-import { HeadwaterError, messageOf, refused, usage } from '../../pipeline/runtime/errors.ts';
+import { HeadwaterError, messageOf, usage } from '../../pipeline/runtime/errors.ts';
 import { silentLogger } from '../../pipeline/runtime/logging.ts';
 import { duration } from '../../pipeline/runtime/setting-types.ts';
 import { tableToken } from '../../schemas/subjects.ts';
 import { configOf, type Cli } from '../cli.ts';
+import { confirm } from '../confirm.ts';
 import { locate, withNats, type Located } from '../connections.ts';
 import { listOf } from '../option-values.ts';
 import { table } from '../output.ts';
@@ -218,12 +219,7 @@ function removeCommand(cli: Cli): Command {
 
 async function remove(cli: Cli, name: string, { yes, data }: Common & { readonly yes?: boolean }): Promise<void> {
   const config = await locate(configOf(cli, { data }), 'natsUrl');
-  if (!yes) {
-    const answer = await cli.ask?.(`The place of ${name} in the log is forgotten. Remove it? [y/N] `);
-    if (answer === undefined)
-      throw refused('not_confirmed', 'this has to be confirmed, and there is no terminal to ask on', 'give --yes if you are sure');
-    if (!/^y(es)?$/i.test(answer.trim())) throw refused('not_confirmed', 'not confirmed: nothing was changed');
-  }
+  await confirm(cli, yes, `The place of ${name} in the log is forgotten. Remove it?`);
   await onLog(config, async (jsm) => {
     const removed = await removeTeamConsumer(jsm, config.stream, name);
     const directory = localServer(config);

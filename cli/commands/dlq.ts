@@ -2,11 +2,12 @@ import { userInfo } from 'node:os';
 import type { Command } from 'commander';
 import type { PgPool } from '../../pipeline/clients/postgres.ts';
 import { DeadLetterDesk, type ListedLetter } from '../../pipeline/runner/redrive-desk.ts';
-import { type HeadwaterError, messageOf, refused, usage } from '../../pipeline/runtime/errors.ts';
+import { type HeadwaterError, messageOf, usage } from '../../pipeline/runtime/errors.ts';
 import { silentLogger } from '../../pipeline/runtime/logging.ts';
 import { count, duration, text } from '../../pipeline/runtime/setting-types.ts';
 import { countDead, dropDead, listDead, redrive } from '../../processors/notify/redrive.ts';
 import { configOf, type Cli } from '../cli.ts';
+import { confirm } from '../confirm.ts';
 import { locate, withNats, withPostgres } from '../connections.ts';
 import { askFor, awaitAll, summaryLines } from '../dead-letters/redriving.ts';
 import {
@@ -251,7 +252,7 @@ async function dropSome(cli: Cli, ids: readonly string[], options: DropOptions):
     throw usage('bad_arguments', '--reason is missing: say why they are given up', 'it is kept, and `dlq list --dropped` shows it');
   const { letters, notifications } = selection;
   await requireAll(cli, options, selection);
-  if (selection.wide) await confirm(cli, options.yes);
+  if (selection.wide) await confirm(cli, options.yes, 'Give up all dead letters that meet this?');
   const by = userInfo().username;
   const progress = progressOn(cli.err);
   let dropped = 0;
@@ -291,14 +292,6 @@ async function requireAll(cli: Cli, options: Common, { letters, notifications }:
 
 function unknown(ids: readonly string[]): HeadwaterError {
   return usage('unknown_letter', ids.map((id) => `there is no dead letter ${id}`).join('\n'), '`headwater dlq list` shows what there is');
-}
-
-async function confirm(cli: Cli, yes: boolean | undefined): Promise<void> {
-  if (yes) return;
-  if (!cli.ask)
-    throw refused('not_confirmed', 'this has to be confirmed, and there is no terminal to ask on', 'give --yes if you are sure');
-  const answer = await cli.ask('Give up all dead letters that meet this? [y/N] ');
-  if (!/^y(es)?$/i.test(answer.trim())) throw refused('not_confirmed', 'not confirmed: nothing was changed');
 }
 
 async function onDesk<T>(cli: Cli, options: Common, work: (desk: DeadLetterDesk) => Promise<T>): Promise<T> {

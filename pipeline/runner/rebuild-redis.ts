@@ -149,10 +149,7 @@ interface ComparedSpaces {
 }
 
 /** Compares two namespaces key by key, each key at one offset. */
-async function compareSpaces(
-  { client, live, beside, patterns }: ComparedSpaces,
-  { signal, progress }: Steering,
-): Promise<Comparison> {
+async function compareSpaces({ client, live, beside, patterns }: ComparedSpaces, { signal, progress }: Steering): Promise<Comparison> {
   const seen = new Set<string>();
   const listed: Difference[] = [];
   let [compared, differences, moving] = [0, 0, 0];

@@ -105,7 +105,10 @@ describe('headwater consumers', function () {
     const { code, stdout, stderr } = await runCli(['consumers', 'add', 'far'], env);
     expect(code, stderr).to.equal(0);
     expect(stdout).to.match(/^NATS_URL=nats:\/\/far:/);
-    expect(stderr).to.include(`"$JS.API.CONSUMER.MSG.NEXT.${stream}.far"`).and.include('allow: ["_INBOX_far.>"]').and.include('--signal reload');
+    expect(stderr)
+      .to.include(`"$JS.API.CONSUMER.MSG.NEXT.${stream}.far"`)
+      .and.include('allow: ["_INBOX_far.>"]')
+      .and.include('--signal reload');
     const { configuration } = JSON.parse((await runCli(['consumers', 'add', 'json', '--json'], env)).stdout) as { configuration: string };
     expect(configuration).to.include('user: "json"');
     await runCli(['consumers', 'remove', 'far', '--yes'], env);
