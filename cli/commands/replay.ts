@@ -5,7 +5,7 @@ import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
 import type { Checkpoint, CheckpointFile } from '../../pipeline/replay/checkpoint.ts';
 import { CountTarget } from '../../pipeline/replay/count-target.ts';
 import type { Filter } from '../../pipeline/replay/filter.ts';
-import { resolveRange, type Range } from '../../pipeline/replay/range.ts';
+import { resolveRange, trimmedMeanwhile, type Range } from '../../pipeline/replay/range.ts';
 import { replay, type ReplayOutcome } from '../../pipeline/replay/replay.ts';
 import { nothingSettled, type ReplayTarget } from '../../pipeline/replay/target.ts';
 import { requireForeignSubject } from '../../pipeline/replay/subject-target.ts';
@@ -19,8 +19,8 @@ import { progressOn } from '../progress.ts';
 import { count as grouped } from '../progress-text.ts';
 import { filterOf } from '../replay/filters.ts';
 import { ReplayMeter } from '../replay/report.ts';
-import { askedFor, beginning, ending, faultsOf, moment, ops, rangeOf, type ReplayOptions } from '../replay/request.ts';
-import { checkpointFile, keptCheckpoint, requireNobodyElse, requireSameLog, thisProcess } from '../replay/resume.ts';
+import { askedFor, beginning, ending, faultsOf, moment, ops, rangeOf, shownUrl, type ReplayOptions } from '../replay/request.ts';
+import { checkpointFile, claim, keptCheckpoint, requireNobodyElse, requireSameLog, thisProcess } from '../replay/resume.ts';
 import { openTarget, requireFreeFile } from '../replay/targets.ts';
 import { verb, type Verb } from '../verb.ts';
 import { rebuildCommand } from './rebuild.ts';
@@ -116,12 +116,16 @@ async function run(cli: Cli, options: ReplayOptions): Promise<void> {
         what,
         holder: await thisProcess(),
       };
-      const target = await openTarget({ options, connection, run: about.run, kept, say });
+      const begin = (): Promise<ReplayTarget> => openTarget({ options, connection, run: about.run, kept, say });
+      const mine = firstCheckpoint(about, range, kept);
+      const target = file ? await claim(file, { mine, kept }, begin, cli.signal) : await begin();
       try {
         await work(cli, options, { eventLog, range, filter, target, file, kept, about, begun });
       } finally {
         await target.close();
       }
+    } catch (error) {
+      throw trimmedMeanwhile(error);
     } finally {
       eventLog.close();
     }
@@ -132,6 +136,12 @@ async function run(cli: Cli, options: ReplayOptions): Promise<void> {
 async function toProcessor(cli: Cli, name: string, { data, json }: ReplayOptions): Promise<void> {
   const more = [...(data === undefined ? [] : ['--data', data]), ...(json ? ['--json'] : [])];
   await rebuildCommand(cli).parseAsync([name, '--no-flip', ...more], { from: 'user' });
+}
+
+/** The checkpoint as it is before anything is done. */
+function firstCheckpoint(about: Work['about'], { first, last }: Range, kept: Checkpoint | undefined): Checkpoint {
+  const nothing = { version: 1, range: { first, last }, next: first, settled: nothingSettled } as const;
+  return { ...(kept ?? nothing), ...about };
 }
 
 interface Work {
@@ -156,10 +166,11 @@ async function work(cli: Cli, options: ReplayOptions, { eventLog, range, filter,
       range: { first: range.first, last: range.last },
       next: kept?.next ?? range.first,
       before: kept?.settled ?? nothingSettled,
+      undecidedBefore: kept?.undecided,
       target,
       rate: options.rate,
       signal: cli.signal,
-      save: async ({ next, mark, settled }) => {
+      save: async ({ next, mark, settled, undecided }) => {
         await file?.write({
           version: 1,
           ...about,
@@ -167,13 +178,14 @@ async function work(cli: Cli, options: ReplayOptions, { eventLog, range, filter,
           next,
           ...(mark ? { mark } : {}),
           settled,
+          undecided,
         });
       },
       onProgress: throttled((state) => progress.show(meter.text(state, performance.now()))),
     });
     progress.end();
     if (outcome.done) await file?.remove();
-    await tell(cli, options, { outcome, range, undecided: filter.undecided, seconds: (performance.now() - begun) / 1_000, target });
+    await tell(cli, options, { outcome, range, seconds: (performance.now() - begun) / 1_000, target });
     if (!outcome.done) throw stopped(cli, outcome, file);
   } finally {
     progress.end();
@@ -196,13 +208,12 @@ function throttled<T>(show: (state: T) => void): (state: T) => void {
 interface Told {
   readonly outcome: ReplayOutcome;
   readonly range: Range;
-  readonly undecided: number;
   readonly seconds: number;
   readonly target: ReplayTarget;
 }
 
-async function tell(cli: Cli, options: ReplayOptions, { outcome, range, undecided, seconds, target }: Told): Promise<void> {
-  const { done, events, bytes, next } = outcome;
+async function tell(cli: Cli, options: ReplayOptions, { outcome, range, seconds, target }: Told): Promise<void> {
+  const { done, events, bytes, next, undecided } = outcome;
   const subjects = target instanceof CountTarget ? target.subjects : undefined;
   if (undecided > 0)
     await cli.err.line(
@@ -225,7 +236,7 @@ async function tell(cli: Cli, options: ReplayOptions, { outcome, range, undecide
   }
   for (const [subject, number] of [...(subjects ?? [])].sort(([a], [b]) => (a < b ? -1 : 1)))
     await cli.out.line(`${grouped(number)}\t${subject}`);
-  const where = options.dryRun ? '' : ` to ${options.toFile ?? options.toSubject ?? options.toUrl ?? options.toProcessor}`;
+  const where = options.dryRun ? '' : ` to ${options.toFile ?? options.toSubject ?? shownUrl(options.toUrl!)}`;
   const span = done ? `sequences ${range.first} to ${range.last}` : `sequences ${range.first} to ${next - 1}, of ${range.last}`;
   const what = `${grouped(events)} events (${grouped(bytes)} bytes) ${options.dryRun ? 'would be replayed' : `replayed${where}`}`;
   await cli.out.line(`${what}, from ${span}, in ${seconds.toFixed(1)} s`);

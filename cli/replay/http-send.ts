@@ -28,11 +28,13 @@ export function httpSender(target: string, secrets: readonly string[]): HttpSend
   if (!secrets.every((secret) => secretKey(secret)))
     throw usage('bad_secret', 'a line of the secret file is no webhook secret', 'a line each: whsec_ followed by 24 to 64 bytes in base64');
   const agents = guardedAgents(rules);
+  // A receiver may repeat what it was asked for.
+  const secret = url.search.length > 1 ? [...secrets, url.search] : secrets;
   const send: SendBatch = async (id, body, signal) => {
     const signed = signedHeaders(id, Math.floor(Date.now() / 1_000), body, secrets);
     const headers = { ...signed, 'idempotency-key': id, 'content-type': 'application/json', 'user-agent': 'Headwater replay' };
     try {
-      return judged(await withDeadline(timeoutMs, signal, (limit) => post(agents, { url, headers, body }, limit)), secrets);
+      return judged(await withDeadline(timeoutMs, signal, (limit) => post(agents, { url, headers, body }, limit)), secret);
     } catch (error) {
       return sent(noAnswer(error));
     }

@@ -1,4 +1,6 @@
 import type { RangeRequest } from '../../pipeline/replay/range.ts';
+import { realpathSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import { rowOps, type RowOp } from '../../pipeline/replay/filter.ts';
 import { duration, type SettingType } from '../../pipeline/runtime/setting-types.ts';
 import { parseMoment } from '../../schemas/condition/instant.ts';
@@ -100,10 +102,39 @@ export function faultsOf(options: ReplayOptions): readonly string[] {
   if (resume && dryRun) faults.push('--dry-run leaves nothing to go on with: leave --resume out');
   if (overwrite && options.toFile === undefined) faults.push('--overwrite is for --to-file');
   if (options.toProcessor !== undefined) faults.push(...processorFaults(options));
+  faults.push(...checkpointFaults(options));
   if (options.toUrl === undefined)
     for (const name of ['batch', 'secretFile'] as const)
       if (options[name] !== undefined) faults.push(`--${name === 'batch' ? 'batch' : 'secret-file'} is for --to-url`);
   return faults;
+}
+
+/** The checkpoint takes the place of what has its name, and is written under two more. */
+function checkpointFaults({ checkpoint, toFile, secretFile }: ReplayOptions): readonly string[] {
+  if (checkpoint === undefined) return [];
+  const path = placeOf(checkpoint);
+  const taken = [path, `${path}.new`, `${path}.lock`];
+  const others = { '--to-file': toFile, '--secret-file': secretFile };
+  return Object.entries(others)
+    .filter(([, other]) => other !== undefined && taken.includes(placeOf(other)))
+    .map(([name, other]) => `--checkpoint would overwrite ${other}, the file of ${name}: name another one`);
+}
+
+/** A file's one path, however its directory is named. */
+function placeOf(path: string): string {
+  const whole = resolve(path);
+  try {
+    return join(realpathSync(dirname(whole)), basename(whole));
+  } catch {
+    return whole;
+  }
+}
+
+/** A URL as it may be told to anybody: without what it may hold of secrets. */
+export function shownUrl(text: string): string {
+  if (!URL.canParse(text)) return 'what is no URL';
+  const { origin, pathname } = new URL(text);
+  return `${origin}${pathname}`;
 }
 
 /** A state that lacks events is of no use to anybody: it could be flipped by mistake. */

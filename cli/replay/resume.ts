@@ -6,7 +6,7 @@ import { CheckpointFile, type Checkpoint, type Holder } from '../../pipeline/rep
 import type { EventLog } from '../../pipeline/log/event-log.ts';
 import { idOf } from '../../pipeline/runner/event-head.ts';
 import { refused, usage } from '../../pipeline/runtime/errors.ts';
-import type { ReplayOptions } from './request.ts';
+import { shownUrl, type ReplayOptions } from './request.ts';
 
 type AskedFor = Checkpoint['what'];
 
@@ -28,12 +28,41 @@ export async function thisProcess(): Promise<Holder> {
 
 /**
  * Two that write to one place would spoil it for each other.
+ * @returns the checkpoint that is there
  * @throws HeadwaterError `replay_running` (refused)
  */
-export async function requireNobodyElse(file: CheckpointFile): Promise<void> {
-  const { host, pid, incarnation: life } = (await file.read())?.holder ?? {};
-  if (pid === undefined || host !== hostname() || pid === process.pid || (await incarnation(pid)) !== life) return;
+export async function requireNobodyElse(file: CheckpointFile): Promise<Checkpoint | undefined> {
+  const found = await file.read();
+  const { host, pid, incarnation: life } = found?.holder ?? {};
+  if (pid === undefined || host !== hostname() || pid === process.pid || (await incarnation(pid)) !== life) return found;
   throw refused('replay_running', `process ${pid} is at work on this replay`, 'let it end, or stop it first; --resume goes on then');
+}
+
+/**
+ * Makes the checkpoint this process's own before anything is written: of those that are started at once, one goes on. When it cannot
+ * begin, what was there is there again.
+ * @param kept what this replay goes on from
+ * @throws HeadwaterError `replay_running` (refused), and what `begin` throws
+ */
+export async function claim<T>(
+  file: CheckpointFile,
+  { mine, kept }: { readonly mine: Checkpoint; readonly kept: Checkpoint | undefined },
+  begin: () => Promise<T>,
+  signal: AbortSignal,
+): Promise<T> {
+  const before = await file.alone(async () => {
+    const found = await requireNobodyElse(file);
+    if (kept && JSON.stringify(found) !== JSON.stringify(kept))
+      throw refused('replay_running', 'another process went on with this replay just now', 'see how far it came, then run it again');
+    await file.write(mine);
+    return found;
+  }, signal);
+  try {
+    return await begin();
+  } catch (error) {
+    await (before ? file.write(before) : file.remove());
+    throw error;
+  }
 }
 
 /**
@@ -49,7 +78,7 @@ export async function keptCheckpoint(file: CheckpointFile, options: ReplayOption
       'leave --resume out to begin; it goes on only with the same target, filters and directory, or with the same --checkpoint',
     );
   const faults = Object.keys({ ...kept.what, ...what }).filter((name) => kept.what[name] !== what[name]);
-  const told = faults.map((name) => `${name} was ${kept.what[name] ?? 'not given'}, and is ${what[name] ?? 'not given'}`);
+  const told = faults.map((name) => changed(name, shown(name, kept.what[name]), shown(name, what[name])));
   if (kept.stream !== stream) told.push(`the stream was ${kept.stream}, and is ${stream}`);
   if (typeof options.from === 'number' && options.from !== kept.range.first)
     told.push(`--from was ${kept.range.first}, and is ${options.from}`);
@@ -83,4 +112,14 @@ export async function requireSameLog(kept: Checkpoint, eventLog: EventLog): Prom
   const same = seen ? idOf(seen) === kept.mark?.id : epoch === kept.epoch;
   if (!same)
     throw refused('epoch_changed', `this is another log than the one that the replay began in (epoch ${kept.epoch}, now ${epoch})`, anew);
+}
+
+function changed(name: string, was: string, is: string): string {
+  return was === is ? `${name} was ${was} with something else behind it` : `${name} was ${was}, and is ${is}`;
+}
+
+/** A URL may hold a secret. */
+function shown(name: string, value: string | undefined): string {
+  if (value === undefined) return 'not given';
+  return name === '--to-url' ? shownUrl(value) : value;
 }

@@ -51,8 +51,8 @@ export async function openTarget({ options, connection, run, kept, say }: Target
 }
 
 /** A file that is there is somebody's. */
-export function requireFreeFile({ toFile, overwrite, resume }: ReplayOptions): void {
-  if (toFile === undefined || overwrite || resume || !existsSync(toFile)) return;
+export function requireFreeFile({ toFile, overwrite, resume, dryRun }: ReplayOptions): void {
+  if (toFile === undefined || overwrite || resume || dryRun || !existsSync(toFile)) return;
   throw usage(
     'file_exists',
     `${toFile} is there already`,

@@ -1,5 +1,6 @@
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { pause } from '../runtime/backoff.ts';
 import { HeadwaterError, messageOf, usage } from '../runtime/errors.ts';
 import type { Range } from './range.ts';
 import type { Settled } from './target.ts';
@@ -28,7 +29,13 @@ export interface Checkpoint {
   /** The event in front of it when it was last seen: it tells whether this is still the same log. */
   readonly mark?: { readonly seq: number; readonly id: string };
   readonly settled: Settled;
+  /** Events in front of `next` that passed although they lack a value that was asked for. */
+  readonly undecided?: number;
 }
+
+/** A lock is held for as long as it takes to write a checkpoint; who was killed meanwhile left it. */
+const staleLockMs = 10_000;
+const lockPauseMs = 20;
 
 /** Keeps the checkpoint in a file: whole, and on disk before anything goes on. */
 export class CheckpointFile {
@@ -74,9 +81,45 @@ export class CheckpointFile {
     }
   }
 
+  /** Does work while nobody else does it with this file, in whatever process. */
+  async alone<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    const lock = `${this.path}.lock`;
+    try {
+      await mkdir(dirname(this.path), { recursive: true, mode: 0o700 });
+      while (!(await made(lock))) {
+        signal.throwIfAborted();
+        if (await isStale(lock)) await rm(lock, { force: true });
+        else await pause(lockPauseMs, signal);
+      }
+    } catch (error) {
+      throw signal.aborted ? error : fileFault(lock, error);
+    }
+    try {
+      return await work();
+    } finally {
+      await rm(lock, { force: true });
+    }
+  }
+
   async remove(): Promise<void> {
     await rm(this.path, { force: true });
   }
+}
+
+/** Makes a file that is not there yet; false when it is. */
+async function made(path: string): Promise<boolean> {
+  try {
+    await (await open(path, 'wx', 0o600)).close();
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw error;
+  }
+}
+
+async function isStale(path: string): Promise<boolean> {
+  const found = await stat(path).catch(() => undefined);
+  return found !== undefined && Date.now() - found.mtimeMs > staleLockMs;
 }
 
 /** A new name in a directory is on disk only when the directory is. */

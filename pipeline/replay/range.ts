@@ -1,3 +1,4 @@
+import { OffsetExpired } from '../log/errors.ts';
 import type { Bounds, EventLog, Seq } from '../log/event-log.ts';
 import { microsOf } from '../runner/event-head.ts';
 import { usage, type HeadwaterError } from '../runtime/errors.ts';
@@ -39,6 +40,13 @@ export async function resolveRange(
     throw usage('position_ahead', `the log ends at sequence ${bounds.last}, before ${last}`, 'leave --to out to replay up to its end');
   if (request.to && last < first - 1) throw usage('bad_range', `the end, sequence ${last}, is before the beginning, ${first}`);
   return { first, last, bounds };
+}
+
+/** The log was trimmed faster than it was read: what is missing is told as it is told of a range that begins too early. */
+export function trimmedMeanwhile(error: unknown): unknown {
+  return error instanceof OffsetExpired
+    ? usage('offset_expired', `the log was trimmed during the replay: ${error.message}`, '`--from oldest` begins with what is left')
+    : error;
 }
 
 async function firstOf(log: EventLog, from: RangeRequest['from'], bounds: Bounds, signal: AbortSignal): Promise<Seq> {

@@ -19,6 +19,8 @@ export interface Safe {
   readonly next: Seq;
   readonly mark: { readonly seq: Seq; readonly id: string } | undefined;
   readonly settled: Settled;
+  /** Events in front of `next` that passed although they lack a value that is asked for. */
+  readonly undecided: number;
 }
 
 export interface ReplayParts {
@@ -29,6 +31,8 @@ export interface ReplayParts {
   readonly next: Seq;
   /** What the target has from earlier runs. */
   readonly before: Settled;
+  /** How many of these lack a value that is asked for. */
+  readonly undecidedBefore?: number | undefined;
   readonly target: ReplayTarget;
   /** Events a second. */
   readonly rate?: number | undefined;
@@ -47,6 +51,7 @@ export interface ReplayOutcome {
   readonly bytes: number;
   /** The first sequence that is not done. */
   readonly next: Seq;
+  readonly undecided: number;
 }
 
 const saveEveryMs = 1_000;
@@ -73,6 +78,9 @@ class Replay {
   /** The last event that was looked at. */
   #seen: LogEvent | undefined;
   #savedAt = performance.now();
+  /** Undecided events that are done for good, and the sequences of those that are not. */
+  #undecided: number;
+  #undecidedOpen: Seq[] = [];
 
   constructor(parts: ReplayParts) {
     this.#parts = parts;
@@ -80,6 +88,7 @@ class Replay {
     this.#next = parts.next;
     this.#settled = parts.before;
     this.#events = parts.before.events;
+    this.#undecided = parts.undecidedBefore ?? 0;
   }
 
   async run(): Promise<ReplayOutcome> {
@@ -128,8 +137,8 @@ class Replay {
   }
 
   async #take(events: readonly LogEvent[]): Promise<void> {
-    const { filter, target, signal, onProgress } = this.#parts;
-    const matching = events.filter((event) => filter.matches(event));
+    const { target, signal, onProgress } = this.#parts;
+    const matching = events.filter((event) => this.#matches(event));
     for (let start = 0; start < matching.length; start += this.#pace.chunk) {
       const some = matching.slice(start, start + this.#pace.chunk);
       await this.#pace.take(some.length, signal);
@@ -143,6 +152,14 @@ class Replay {
     if (last) this.#passed(last);
     await this.#saveWhenDue();
     onProgress?.({ next: this.#next, events: this.#events });
+  }
+
+  #matches(event: LogEvent): boolean {
+    const { filter } = this.#parts;
+    const { undecided } = filter;
+    const matches = filter.matches(event);
+    if (filter.undecided > undecided) this.#undecidedOpen.push(event.seq);
+    return matches;
   }
 
   #passed(event: LogEvent): void {
@@ -167,11 +184,19 @@ class Replay {
     const whole = this.#settled.events === this.#events;
     const next = whole ? this.#next : (this.#settled.through ?? range.first - 1) + 1;
     const mark = whole && this.#seen ? { seq: this.#seen.seq, id: idOf(this.#seen) } : undefined;
-    return { next, mark, settled: this.#settled };
+    return { next, mark, settled: this.#settled, undecided: this.#undecidedUpTo(next) };
+  }
+
+  #undecidedUpTo(next: Seq): number {
+    const open = this.#undecidedOpen.filter((seq) => seq >= next);
+    this.#undecided += this.#undecidedOpen.length - open.length;
+    this.#undecidedOpen = open;
+    return this.#undecided;
   }
 
   #outcome(done: boolean): ReplayOutcome {
     const { events, bytes } = this.#settled;
-    return { done, events, bytes, next: this.#safe().next };
+    const { next, undecided } = this.#safe();
+    return { done, events, bytes, next, undecided };
   }
 }

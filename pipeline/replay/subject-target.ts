@@ -8,6 +8,12 @@ import type { ReplayTarget, Settled } from './target.ts';
 
 const answerMs = 5_000;
 const longestWaitMs = 5_000;
+const wrongStream = 10060;
+const wrongLastMessageId = 10070;
+/** What no stream is named: its names have no dots. */
+const noStream = 'no.stream';
+/** Events leave 256 bytes for headers; with a longer name of the stream, that of the message before would not fit. */
+const longestChainedName = 90;
 
 export interface SubjectTargetOptions {
   /** All events to this subject; or, ending in `.>`, each to its own subject with this in the place of the log's first token. */
@@ -23,12 +29,16 @@ export interface SubjectTargetOptions {
 /** What JetStream answers to a publish. */
 interface PubAck {
   readonly seq?: number;
-  readonly error?: { readonly description?: string };
+  readonly error?: { readonly err_code?: number; readonly description?: string };
 }
+
+/** Somebody else's message came between two of a portion. */
+class CameBetween extends Error {}
 
 /**
  * A subject of NATS. Where a stream listens, each event is there for good, once: it is acknowledged, and after an interruption the
  * stream is asked what it has. Where none does, whoever subscribes gets the events, and after an interruption some of them again.
+ * Each message names the one stream that may keep it: whatever a stream republishes or an account maps into a log, the log refuses.
  */
 export class SubjectTarget implements ReplayTarget {
   /** The stream that keeps the events; undefined: nobody does. */
@@ -64,9 +74,8 @@ export class SubjectTarget implements ReplayTarget {
   static async open(connection: NatsConnection, options: SubjectTargetOptions, before: Settled): Promise<SubjectTarget> {
     const jsm = await jetstreamManager(connection, { timeout: answerMs });
     const stream = await streamOf(jsm, options.subject);
-    // Behind this sequence of the stream stands what comes now.
-    const end = stream === undefined ? 0 : Number(before.state?.['end'] ?? (await jsm.streams.info(stream)).state.last_seq);
-    const target = new SubjectTarget(connection, jsm, options, stream, { ...before, state: { end } });
+    const state = stream === undefined ? {} : { stream, end: await endOf(jsm, stream, before) };
+    const target = new SubjectTarget(connection, jsm, options, stream, { ...before, state });
     if (before.through !== undefined || before.state) await target.#lookBack();
     return target;
   }
@@ -77,9 +86,14 @@ export class SubjectTarget implements ReplayTarget {
       signal.throwIfAborted();
       try {
         if (attempt > 0) await this.#lookBack();
-        await this.#publish(events.filter(({ seq }) => !this.#stored.has(seq)));
+        await this.#publish(
+          events.filter(({ seq }) => !this.#stored.has(seq)),
+          signal,
+        );
         break;
       } catch (error) {
+        if (error instanceof HeadwaterError) throw error;
+        signal.throwIfAborted();
         const wait = backoffMs(attempt, { baseMs: 100, capMs: longestWaitMs });
         if (performance.now() + wait > until) throw undelivered(this.#options.subject, events, error);
         this.#options.onRetry(messageOf(error), wait);
@@ -99,27 +113,50 @@ export class SubjectTarget implements ReplayTarget {
     return Promise.resolve();
   }
 
-  async #publish(events: readonly LogEvent[]): Promise<void> {
+  async #publish(events: readonly LogEvent[], signal: AbortSignal): Promise<void> {
     if (this.stream === undefined) {
       for (const event of events) this.#connection.publish(this.#subjectOf(event), event.data, { headers: this.#headersOf(event) });
       return this.#connection.flush();
     }
-    const answers = await Promise.allSettled(events.map((event) => this.#ask(event)));
-    let end = 0;
-    for (const answer of answers) {
-      if (answer.status === 'rejected') throw answer.reason;
-      end = Math.max(end, answer.value);
+    const together = this.stream.length > longestChainedName ? [] : await this.#askAll(events);
+    let end = together.at(-1) ?? 0;
+    for (const event of events.slice(together.length)) {
+      signal.throwIfAborted();
+      end = await this.#ask(event);
     }
-    this.#settled = { ...this.#settled, state: { end: Math.max(end, this.#end) } };
+    this.#settled = { ...this.#settled, state: { stream: this.stream, end: Math.max(end, this.#end) } };
   }
 
-  async #ask(event: LogEvent): Promise<Seq> {
+  /**
+   * Publishes events without waiting in between. Each is taken only directly behind the one before it, so that none overtakes one that is
+   * refused or lost.
+   * @returns the stream's sequences of all of them, or of those before the first that somebody else's message came before
+   */
+  async #askAll(events: readonly LogEvent[]): Promise<readonly Seq[]> {
+    const answers = await Promise.allSettled(events.map((event, i) => this.#ask(event, events[i - 1]?.seq)));
+    const stored: Seq[] = [];
+    for (const answer of answers) {
+      if (answer.status === 'fulfilled') stored.push(answer.value);
+      else if (answer.reason instanceof CameBetween) break;
+      else throw answer.reason;
+    }
+    return stored;
+  }
+
+  async #ask(event: LogEvent, behind?: Seq): Promise<Seq> {
     const subject = this.#subjectOf(event);
-    const answer = await this.#connection.request(subject, event.data, { headers: this.#headersOf(event), timeout: answerMs });
+    const answer = await this.#connection.request(subject, event.data, { headers: this.#headersOf(event, behind), timeout: answerMs });
     const { error, seq } = answer.json<PubAck>();
-    if (error || seq === undefined)
-      throw new Error(`stream ${this.stream} refused it: ${error?.description ?? 'no sequence in the answer'}`);
-    return seq;
+    if (!error && seq !== undefined) return seq;
+    const said = error?.description ?? 'no sequence in the answer';
+    if (error?.err_code === wrongLastMessageId) throw new CameBetween(said);
+    if (error?.err_code === wrongStream)
+      throw usage(
+        'bad_subject',
+        `what is published to ${subject} comes to another stream than ${this.stream}: ${said}`,
+        'choose a subject that the server leads nowhere else',
+      );
+    throw new Error(`stream ${this.stream} refused it: ${said}`);
   }
 
   get #end(): Seq {
@@ -130,13 +167,17 @@ export class SubjectTarget implements ReplayTarget {
     return this.#prefix === undefined ? this.#options.subject : `${this.#prefix}${subject.slice(subject.indexOf('.') + 1)}`;
   }
 
-  #headersOf({ seq, subject, data }: LogEvent): MsgHdrs {
+  #headersOf({ seq, subject, data }: LogEvent, behind?: Seq): MsgHdrs {
     const head = headers();
-    head.set('Nats-Msg-Id', `${this.#options.run}.${seq}`);
+    const { run } = this.#options;
+    const stream = this.stream ?? noStream;
+    head.set('Nats-Msg-Id', `${run}.${seq}`);
+    head.set('Nats-Expected-Stream', stream);
+    if (behind !== undefined) head.set('Nats-Expected-Last-Msg-Id', `${run}.${behind}`);
     head.set('Headwater-Seq', String(seq));
     // Events may be as large as the server takes, less 256 bytes for headers.
     const room = (this.#connection.info?.max_payload ?? 1024 ** 2) - data.length;
-    if (room > 160 + subject.length) head.set('Headwater-Subject', subject);
+    if (room > 200 + stream.length + subject.length) head.set('Headwater-Subject', subject);
     return head;
   }
 
@@ -201,6 +242,13 @@ async function streamOf(jsm: JetStreamManager, subject: string): Promise<string 
     );
   if (config.metadata?.[epochKey] !== undefined) throw ownSubject(`'${subject}' goes into the stream ${name}, which is a log of Headwater`);
   return name;
+}
+
+/** Behind this sequence of the stream stands what comes now: also when an interrupted run had no stream, or another one. */
+async function endOf(jsm: JetStreamManager, stream: string, { state }: Settled): Promise<Seq> {
+  const { last_seq: last } = (await jsm.streams.info(stream)).state;
+  const end = Number(state?.['end'] ?? last);
+  return state?.['stream'] === stream && end <= last ? end : last;
 }
 
 function undelivered(subject: string, events: readonly LogEvent[], cause: unknown): HeadwaterError {

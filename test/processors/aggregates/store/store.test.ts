@@ -70,9 +70,11 @@ describe('aggregates in Redis', () => {
   };
   const groups = (): Promise<string[]> => redis.client.zrange(aggregateKeys.groups(redis.keys.prefix), '0', '-1');
   const keysLeft = async (): Promise<string[]> => {
-    const found: string[] = [];
-    for await (const keys of redis.client.scanStream({ match: `${redis.keys.prefix}:*` }) as AsyncIterable<string[]>) found.push(...keys);
-    return found.map((key) => key.slice(redis.keys.prefix.length + 1)).sort();
+    // A scan may tell of a key twice.
+    const found = new Set<string>();
+    for await (const keys of redis.client.scanStream({ match: `${redis.keys.prefix}:*` }) as AsyncIterable<string[]>)
+      for (const key of keys) found.add(key);
+    return [...found].map((key) => key.slice(redis.keys.prefix.length + 1)).sort();
   };
 
   it('are read back as they were stored, at the sequence they were stored with', async () => {
