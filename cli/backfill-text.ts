@@ -1,4 +1,5 @@
-import type { CopyState } from '../pipeline/capture/log-record.ts';
+import type { Ordered } from '../pipeline/capture/backfill-operations.ts';
+import type { CopyOrder, CopyState } from '../pipeline/capture/log-record.ts';
 import { table, type Output } from './output.ts';
 import { bar, count, time } from './progress-text.ts';
 
@@ -20,6 +21,15 @@ export function endText({ table: name, state, rows, error }: CopyState): string 
   if (state === 'none') return `${name}: ${error ?? 'its rows cannot be copied'}.`;
   if (state === 'failed') return `${name}: failed: ${error ?? 'no reason given'}.`;
   return `${name}: ${state}, ${logged}.`;
+}
+
+/** What an order has come to, as a sentence: the copy may have ended by itself before. */
+export function orderText(order: CopyOrder['order'], { state: copy, done }: Ordered): string {
+  const { table: name, state, rows } = copy;
+  if (!done) return `${name}: noted; capture does it when it runs.`;
+  const ended = state === 'done' || state === 'failed' || state === 'none';
+  if (ended) return order === 'resume' ? endText(copy) : `${endText(copy)} There was nothing left to ${order}.`;
+  return `${name}: ${order === 'resume' && state !== 'cancelled' ? 'goes on' : state}, ${count(rows)} rows are in the log.`;
 }
 
 /** The copies as columns of text. */

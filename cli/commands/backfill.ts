@@ -5,12 +5,13 @@ import {
   orderBackfills,
   requestBackfill,
   type BackfillRequest,
+  type Ordered,
 } from '../../pipeline/capture/backfill-operations.ts';
 import type { CopyOrder, CopyState } from '../../pipeline/capture/log-record.ts';
 import type { Operation } from '../../pipeline/capture/operations.ts';
 import { HeadwaterError, usage } from '../../pipeline/runtime/errors.ts';
 import { count } from '../../pipeline/runtime/setting-types.ts';
-import { endText, listText, progressText } from '../backfill-text.ts';
+import { endText, listText, orderText, progressText } from '../backfill-text.ts';
 import { acceptGap, act } from '../capture-actions.ts';
 import type { Cli } from '../cli.ts';
 import type { Progress } from '../progress.ts';
@@ -113,14 +114,13 @@ function hintFor(short: readonly CopyState[]): string {
 const orders = {
   pause: {
     summary: 'Pause backfills after the chunk that is under way. Others go on meanwhile; a restart of capture changes nothing.',
-    done: 'paused',
   },
-  resume: { summary: 'Go on with paused backfills, from their last chunk.', done: 'goes on' },
-  cancel: { summary: 'Give backfills up. What they have logged stays.', done: 'cancelled' },
+  resume: { summary: 'Go on with paused backfills, from their last chunk.' },
+  cancel: { summary: 'Give backfills up. What they have logged stays.' },
 } as const;
 
 function orderCommand(cli: Cli, order: CopyOrder['order']): Command {
-  const { summary, done } = orders[order];
+  const { summary } = orders[order];
   const command = verb(cli, order, summary, [
     [`backfill ${order} public.prices`, 'one table'],
     [`backfill ${order} --all${order === 'resume' ? ' --rate 500' : ''}`, order === 'resume' ? 'all, slower' : 'all that are under way'],
@@ -135,13 +135,20 @@ function orderCommand(cli: Cli, order: CopyOrder['order']): Command {
     const faults = targetFaults(table, options.all);
     if (faults.length > 0) throw badArguments(faults, `backfill ${order}`);
     const ordered = await act(cli, options.data, (operation) => orderBackfills(operation, { order, rate: options.rate }, namesOf(table)));
-    if (options.json)
-      return cli.out.line(JSON.stringify({ tables: ordered.map(({ state, done: carriedOut }) => ({ ...state, carriedOut })) }));
+    await obeyed(cli, order, ordered, options);
+  });
+}
+
+async function obeyed(cli: Cli, order: CopyOrder['order'], ordered: readonly Ordered[], { json }: Options): Promise<void> {
+  if (json) await cli.out.line(JSON.stringify({ tables: ordered.map(({ state, done }) => ({ ...state, carriedOut: done })) }));
+  else {
     if (ordered.length === 0) await cli.out.line(`There is nothing to ${order}.`);
-    for (const { state, done: carriedOut } of ordered)
-      await cli.out.line(
-        carriedOut ? `${state.table}: ${done}, ${state.rows} rows are in the log.` : `${state.table}: noted; capture does it when it runs.`,
-      );
+    for (const each of ordered) await cli.out.line(orderText(order, each));
+  }
+  const open = ordered.filter(({ done }) => !done);
+  if (open.length === 0) return;
+  throw new HeadwaterError('order_kept', `not carried out yet: ${order} ${open.map(({ state }) => state.table).join(', ')}`, {
+    hint: 'start capture, if it is not running; the order is kept',
   });
 }
 

@@ -1,4 +1,4 @@
-import type { PgClient } from '../clients/postgres.ts';
+import { DatabaseError, type PgClient } from '../clients/postgres.ts';
 import { messageOf, usage, type HeadwaterError } from '../runtime/errors.ts';
 import { fromTable, selectRows, type ReadableTable } from '../source/table-reader.ts';
 
@@ -14,6 +14,9 @@ interface Plan {
   readonly 'QUERY PLAN': readonly { readonly Plan: { readonly 'Plan Rows': number } }[];
 }
 
+/** How long an attempt to lock a table waits, in ms: in between it is looked whether to go on. */
+export const lockMs = 1_000;
+
 /** Ends each further query of the transaction that takes too long. */
 export function endAfter(timeoutMs: number): string {
   return `SET LOCAL statement_timeout = ${Math.ceil(timeoutMs)}`;
@@ -24,7 +27,8 @@ export function endAfter(timeoutMs: number): string {
  *
  * Between CASE WHEN and THEN there is no bracket that it could close and no clause that it could add, and in the extended
  * protocol no second statement: what passes here stays within the brackets that it is put into.
- * @throws HeadwaterError `bad_condition` (usage), which says where the fault is
+ * @throws HeadwaterError `bad_condition` (usage), which says where the fault is; what the server answers when it could not look
+ * at it (`isLocked`)
  */
 export async function checkCondition(client: PgClient, table: ReadableTable, where: string, timeoutMs: number): Promise<number> {
   const alone = 'EXPLAIN SELECT CASE WHEN\n';
@@ -33,18 +37,40 @@ export async function checkCondition(client: PgClient, table: ReadableTable, whe
   let asked = alone;
   try {
     await client.query(endAfter(timeoutMs));
+    await client.query(`SET LOCAL lock_timeout = ${lockMs}`);
     await single(client, `${alone}${where}\nTHEN true END FROM ${fromTable(table)}`);
     asked = filter;
     return await estimated(client, selectRows(table, { where }));
   } catch (error) {
-    throw isAnswer(error) ? badCondition(table.relation.name, where, error, Array.from(asked).length) : error;
+    throw isFaultOfCondition(error) ? badCondition(table.relation.name, where, error, Array.from(asked).length) : error;
   } finally {
     await client.query('ROLLBACK').catch(() => undefined);
   }
 }
 
+/** How many rows the server expects a table to have. Throws (`isLocked`) while somebody keeps it from looking. */
+export async function estimateAll(client: PgClient, table: ReadableTable): Promise<number> {
+  await client.query('BEGIN READ ONLY');
+  try {
+    await client.query(`SET LOCAL lock_timeout = ${lockMs}`);
+    return await estimated(client, selectRows(table, {}));
+  } finally {
+    await client.query('ROLLBACK').catch(() => undefined);
+  }
+}
+
+/** The table is locked by somebody who changes its definition. */
+export function isLocked(error: unknown): boolean {
+  return (error as { code?: unknown }).code === '55P03';
+}
+
+/** Is this what a condition can be to blame for, whatever its functions raise, and not the server's state? */
+export function isFaultOfCondition(error: unknown): boolean {
+  return error instanceof DatabaseError && error.code !== undefined && !/^(08(?!P01)|25P|28|3D|40|53|55|57|58|XX)/.test(error.code);
+}
+
 /** How many rows the server expects a query to give. */
-export async function estimated(client: PgClient, query: string): Promise<number> {
+async function estimated(client: PgClient, query: string): Promise<number> {
   const { rows } = await single(client, `${explain} ${query}`);
   return rows[0]?.['QUERY PLAN'][0]?.Plan['Plan Rows'] ?? 0;
 }
@@ -53,12 +79,6 @@ export async function estimated(client: PgClient, query: string): Promise<number
 function single(client: PgClient, text: string): Promise<{ rows: Plan[] }> {
   const config = { text, queryMode: 'extended' };
   return client.query<Plan>(config);
-}
-
-/** An error that the server has answered with, other than that it goes away. */
-function isAnswer(error: unknown): boolean {
-  const { code } = error as { code?: unknown };
-  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && !/^(08(?!P01)|53|57P|58|XX)/.test(code);
 }
 
 function badCondition(table: string, where: string, error: unknown, before: number): HeadwaterError {

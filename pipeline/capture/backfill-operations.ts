@@ -2,9 +2,9 @@ import { suggestion } from '../../schemas/nearest.ts';
 import type { PgClient } from '../clients/postgres.ts';
 import { pause } from '../runtime/backoff.ts';
 import { HeadwaterError, refused, usage } from '../runtime/errors.ts';
-import { describeTable, selectRows } from '../source/table-reader.ts';
+import { describeTable } from '../source/table-reader.ts';
 import { TypeRegistry } from '../source/types.ts';
-import { checkCondition, estimated } from './backfill-condition.ts';
+import { checkCondition, estimateAll, isLocked } from './backfill-condition.ts';
 import { findSlot } from './database.ts';
 import type { CopyOrder, CopyState, LogRecord } from './log-record.ts';
 import { pollMs, takenUpMs, withServers, type Operation } from './operations.ts';
@@ -29,17 +29,18 @@ const underWay: ReadonlySet<CopyState['state']> = new Set(['pending', 'running',
 /**
  * Asks capture to copy tables beside the stream; returns their names. What has been asked for already, in the same words, and is
  * not done, is not asked for again.
- * @throws HeadwaterError `not_captured`, `no_primary_key`, `bad_condition` (usage), `backfill_under_way` (refused)
+ * @throws HeadwaterError `not_captured`, `no_primary_key`, `bad_condition` (usage), `backfill_under_way` (refused), `table_locked`
  */
-export function requestBackfill(operation: Operation, { names, where, rate }: BackfillRequest): Promise<readonly string[]> {
+export function requestBackfill(operation: Operation, request: BackfillRequest): Promise<readonly string[]> {
+  const { names, where, rate } = request;
   return withServers(operation, async (control, record) => {
     const tables = await tablesToCopy(control, operation, names);
     const copies = await record.copies();
-    for (const { name } of tables) requireFree(copies.get(name), where);
+    for (const { name } of tables) requireFree(copies.get(name), request);
     for (const table of tables) {
       const total = await estimate(control, operation, table, where);
       await record.changeCopy(table.name, (known) => {
-        requireFree(known, where);
+        requireFree(known, request);
         if (known && underWay.has(known.state)) return undefined;
         const whole = known?.oid === table.oid && (known.again === true || (known.state === 'done' && known.where === undefined));
         return { table: table.name, oid: table.oid, state: 'pending', rows: 0, total, where, rate, ...(whole ? { again: true } : {}) };
@@ -50,7 +51,7 @@ export function requestBackfill(operation: Operation, { names, where, rate }: Ba
 }
 
 /** A backfill under way that copies something else, or is paused, is not replaced: its rows may be in the log nowhere else. */
-function requireFree(known: CopyState | undefined, where: string | undefined): void {
+function requireFree(known: CopyState | undefined, { where, rate }: BackfillRequest): void {
   if (!known || !underWay.has(known.state)) return;
   const { table, state } = known;
   if (state === 'paused')
@@ -58,6 +59,12 @@ function requireFree(known: CopyState | undefined, where: string | undefined): v
       'backfill_under_way',
       `a backfill of ${table} is paused`,
       `\`headwater backfill resume ${table}\` goes on with it, \`cancel\` gives it up`,
+    );
+  if (known.where === where && rate !== undefined && rate !== known.rate)
+    throw refused(
+      'backfill_under_way',
+      `a backfill of ${table} is under way, ${known.rate === undefined ? 'without a rate' : `at ${known.rate} rows a second`}`,
+      `\`headwater backfill resume ${table} --rate ${rate}\` changes its rate; without --rate it is followed as it is`,
     );
   if (known.where === where) return;
   const what = known.where === undefined ? 'of all its rows' : `of other rows (${known.where})`;
@@ -98,8 +105,19 @@ async function estimate(
   where: string | undefined,
 ): Promise<number> {
   const readable = await describeTable(control, table, new TypeRegistry(), catalog, config.subject);
-  if (where === undefined) return estimated(control, selectRows(readable, {}));
-  return checkCondition(control, readable, where, config.backfillTimeout);
+  try {
+    if (where === undefined) return await estimateAll(control, readable);
+    return await checkCondition(control, readable, where, config.backfillTimeout);
+  } catch (error) {
+    if (!isLocked(error)) throw error;
+    // Capture counts when it can.
+    if (where === undefined) return 0;
+    throw new HeadwaterError('table_locked', `somebody has ${table.name} locked, so the condition cannot be checked`, {
+      reaction: 'retry',
+      hint: 'nothing was asked for: ask again when it is free',
+      cause: error,
+    });
+  }
 }
 
 /**
@@ -148,7 +166,10 @@ export function listBackfills(operation: Operation): Promise<readonly CopyState[
   return withServers(operation, async (_, record) => sorted((await record.copies()).values()));
 }
 
-/** A copy, and whether the order has been carried out: while capture is away it is only noted. */
+/**
+ * A copy, and whether the order was taken away by capture: while that is away it is only noted. The copy may have come to its end
+ * before, and its state is then another one than was ordered.
+ */
 export interface Ordered {
   readonly state: CopyState;
   readonly done: boolean;

@@ -131,7 +131,7 @@ export class BackfillQueue {
 /** What an order makes of a copy; undefined when there is nothing to do. */
 function obeying(state: CopyState, { order, rate }: CopyOrder): CopyState | undefined {
   if (state.state !== 'pending' && state.state !== 'running' && state.state !== 'paused') return undefined;
-  const rest: CopyState = { ...state, speed: undefined, note: undefined };
+  const rest: CopyState = { ...state, speed: undefined, note: undefined, attempts: undefined };
   if (order === 'cancel') return { ...rest, state: 'cancelled' };
   // Nothing tells from `paused` whether it had begun, but the mark.
   if (order === 'pause') return { ...rest, state: 'paused', begun: state.begun === true || state.state === 'running' };

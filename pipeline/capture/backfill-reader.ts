@@ -18,7 +18,7 @@ import {
 } from '../source/table-reader.ts';
 import { TypeRegistry } from '../source/types.ts';
 import { keyTextsOf } from '../source/key-text.ts';
-import { checkCondition, endAfter, estimated } from './backfill-condition.ts';
+import { checkCondition, endAfter, estimateAll, lockMs } from './backfill-condition.ts';
 import type { Key } from './change-tracker.ts';
 import type { CapturedTable } from './tables.ts';
 import { Visibility } from './visibility.ts';
@@ -29,8 +29,6 @@ const chunkBytes = 8 * 1024 ** 2;
 const cutBytes = 2 * chunkBytes;
 /** Rows of the first chunk, before it is known. */
 const firstChunkRows = 100;
-/** How long an attempt to lock a table waits: in between it is looked whether to go on. */
-const lockMs = 1_000;
 /** Most keys that are gone through at once for the rows that meet a condition. */
 const maxWindow = 1_000_000;
 const queryCanceled = '57014';
@@ -60,6 +58,10 @@ export interface Chunk {
   readonly table: ReadableTable;
   readonly rows: readonly Tuple[];
   readonly bytes: number;
+  /** It begins with the table's first row. */
+  readonly first: boolean;
+  /** There were too many bytes: it has not all rows that were asked for, but one at least. */
+  readonly cut: boolean;
   readonly snapshot: Visibility;
   /** WAL position taken after the reading: everything the snapshot sees stands before it. */
   readonly position: Lsn;
@@ -97,7 +99,7 @@ export class ChunkReader {
     const client = await this.#connected();
     const table = await this.#describe(client);
     if (where !== undefined) return checkCondition(client, table, where, this.#options.timeoutMs);
-    return estimated(client, selectRows(table, {}));
+    return estimateAll(client, table);
   }
 
   /**
@@ -131,24 +133,31 @@ export class ChunkReader {
       if (rows.length > 0)
         this.#limit = Math.max(1, Math.min(this.#options.chunkRows, Math.floor((chunkBytes * rows.length) / Math.max(1, bytes))));
       const last = rows.at(-1);
-      return { rows, bytes, next: last && (cut || rows.length === limit) ? keyTexts(table, last) : upTo, key };
+      const next = last && (cut || rows.length === limit) ? keyTexts(table, last) : upTo;
+      return { rows, bytes, first: after === undefined, cut, next, key };
     });
   }
 
-  /** Reads single rows, those of the keys that are there and meet the condition: few of them, since they may be large. */
-  async readKeys(keys: readonly Key[], condition: string | undefined, onSnapshot: (snapshot: Visibility) => void): Promise<Chunk> {
+  /**
+   * Reads single rows, those of the keys that are there and meet the condition: few of them, since they may be large.
+   * @param range of the chunk before
+   * @throws when the table has got another key
+   */
+  async readKeys(keys: readonly Key[], range: ChunkRange, onSnapshot: (snapshot: Visibility) => void): Promise<Chunk> {
     return this.#inSnapshot(onSnapshot, async (client, table) => {
-      const among = keys.map((key) => `(${hasKey(table, keyTextsOf(table, key))})`).join(' OR ');
+      const { where: condition, key } = range;
+      if (keyOrder(table) !== key) throw new Error(`${this.#table.name} has got another primary key`);
+      const among = keys.map((one) => `(${hasKey(table, keyTextsOf(table, one))})`).join(' OR ');
       const where = condition === undefined ? among : `(${condition}\n) AND (${among})`;
-      const { rows, bytes } = await this.#rows(client, table, { where });
-      return { rows, bytes, next: undefined, key: keyOrder(table) };
+      const { rows, bytes, cut } = await this.#rows(client, table, { where });
+      return { rows, bytes, first: false, cut, next: undefined, key };
     });
   }
 
   /** A snapshot of the table that no change of its definition can be newer than. */
   async #inSnapshot(
     onSnapshot: (snapshot: Visibility) => void,
-    read: (client: PgClient, table: ReadableTable) => Promise<Pick<Chunk, 'rows' | 'bytes' | 'next' | 'key'>>,
+    read: (client: PgClient, table: ReadableTable) => Promise<Omit<Chunk, 'table' | 'snapshot' | 'position'>>,
   ): Promise<Chunk> {
     const client = await this.#connected();
     await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
@@ -248,11 +257,6 @@ export class ChunkReader {
     this.#closed = true;
     await this.disconnect();
   }
-}
-
-/** The table is locked by somebody who changes its definition. */
-export function isLocked(error: unknown): boolean {
-  return (error as { code?: unknown }).code === '55P03';
 }
 
 async function snapshotOf(client: PgClient): Promise<Visibility> {

@@ -2,6 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Seq } from '../log/event-log.ts';
 import { EventEncoder } from '../source/event-encoder.ts';
 import type { Tuple } from '../source/pgoutput.ts';
+import type { Lsn } from '../source/position.ts';
 import type { Relation } from '../source/relation.ts';
 import type { ReadableTable } from '../source/table-reader.ts';
 import type { Chunk } from './backfill-reader.ts';
@@ -27,7 +28,7 @@ export interface ChunkWriterOptions {
 export interface Inserted {
   /** How many rows were logged. */
   readonly logged: number;
-  /** The log's end before the last of them: of all events up to there the tracker has been told. Undefined without rows. */
+  /** The log's end before the last of them: of all events up to there the tracker has been told. */
   readonly seq: Seq | undefined;
 }
 
@@ -45,30 +46,65 @@ export class ChunkWriter {
     this.#options = options;
   }
 
-  /** Logs a chunk as soon as the log has passed its position, in portions between which the stream goes on. */
-  async insert(chunk: Chunk): Promise<Inserted> {
-    const { out, tick } = this.#options;
+  /**
+   * Logs a chunk as soon as the log has passed its position, in portions between which the stream goes on. One without rows waits
+   * for its position as well: behind it the tracker knows of every change that the chunk's snapshot sees.
+   * @param schema the columns that the log had for the table when the chunk was read
+   * @throws when the table has been redefined since: then the chunk has to be read again
+   */
+  async insert(chunk: Chunk, schema: string | undefined): Promise<Inserted> {
+    const { out } = this.#options;
+    const { name, columnsJson } = chunk.table.relation;
     let inserted: Inserted = { logged: 0, seq: undefined };
-    for (let from = 0; from < chunk.rows.length;) {
+    let from = 0;
+    do {
       const portion = portionFrom(chunk.rows, from);
-      const written = out.between(() => this.#write(chunk, portion), from === 0 ? (lsn) => lsn >= chunk.position : undefined);
-      // Should the tick fail, nobody waits for the rows any more.
-      written.catch(() => undefined);
-      if (from === 0) await tick();
-      const { logged, seq } = await written;
-      inserted = { logged: inserted.logged + logged, seq };
+      const known = from === 0 ? schema : columnsJson;
+      const write = (): Promise<Inserted | undefined> => this.#write(chunk, portion, known);
+      const written = await (from === 0 ? this.#behind(chunk.position, write) : out.between(write));
+      if (!written) throw new Error(`the columns of ${name} have changed since the rows were read`);
+      inserted = { logged: inserted.logged + written.logged, seq: written.seq };
       from += portion.length;
       // What the stream has ready goes first.
       await nextTurn();
-    }
+    } while (from < chunk.rows.length);
     return inserted;
   }
 
-  async #write({ table, snapshot }: Chunk, portion: readonly Tuple[]): Promise<Inserted> {
-    const { out } = this.#options;
+  /** Does some work once the log has passed a position; never any more once this has failed. */
+  async #behind<T>(position: Lsn, work: () => Promise<T>): Promise<T | undefined> {
+    const { out, tick } = this.#options;
+    let begun = false;
+    let abandoned = false;
+    const done = out.between(
+      async () => {
+        if (abandoned) return undefined;
+        begun = true;
+        return work();
+      },
+      (lsn) => lsn >= position,
+    );
+    done.catch(() => undefined);
+    try {
+      await tick();
+    } catch (error) {
+      abandoned = true;
+      // The caller forgets what rows were changed meanwhile, which the work needs.
+      if (begun) await done.catch(() => undefined);
+      throw error;
+    }
+    return done;
+  }
+
+  /** Undefined when the log has other columns for the table than it had, or than the rows have. */
+  async #write({ table, snapshot }: Chunk, portion: readonly Tuple[], known: string | undefined): Promise<Inserted | undefined> {
+    const { out, schemas } = this.#options;
     const { relation } = table;
+    const schema = schemas.get(relation.name);
+    if (schema !== relation.columnsJson && schema !== known) return undefined;
     // All that is logged up to here the tracker has been told.
     const { seq } = out.end;
+    if (portion.length === 0) return { logged: 0, seq };
     await this.#schema(relation);
     const rows = this.#due(table, snapshot, portion);
     await out.writeBetween(
@@ -88,7 +124,7 @@ export class ChunkWriter {
     const { name } = table.relation;
     if (tracker.isQuiet(name)) return portion.map((row) => ({ row, parts: undefined }));
     return portion.flatMap((row): readonly DueRow[] => {
-      const key = this.#key(table, row);
+      const key = this.keyOf(table, row);
       if (!tracker.outdated(name, key, snapshot)) return [{ row, parts: undefined }];
       const parts = tracker.parts(name, key, snapshot);
       return parts ? [{ row, parts }] : [];
@@ -96,7 +132,7 @@ export class ChunkWriter {
   }
 
   /** The key as the tracker spells it: by way of the event, so that both have one spelling. */
-  #key({ relation }: ReadableTable, row: Tuple): string {
+  keyOf({ relation }: ReadableTable, row: Tuple): string {
     const encoder = this.#keyEncoder;
     encoder.begin('0', undefined, '');
     encoder.change(0, { relation, op: 'read', before: undefined, oldKind: 0, after: row }, 0);

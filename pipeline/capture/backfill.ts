@@ -1,18 +1,24 @@
-import { tableToken } from '../../schemas/subjects.ts';
-import { OffsetExpired } from '../log/errors.ts';
-import type { EventLog, Seq } from '../log/event-log.ts';
+import type { EventLog } from '../log/event-log.ts';
 import { backoffMs, pause } from '../runtime/backoff.ts';
-import { HeadwaterError, messageOf } from '../runtime/errors.ts';
-import { Pace } from './backfill-pace.ts';
-import { ChunkReader, isLocked, type Chunk, type ChunkReaderOptions } from './backfill-reader.ts';
+import { messageOf, usage } from '../runtime/errors.ts';
+import { isLocked } from './backfill-condition.ts';
+import { readBack } from './backfill-history.ts';
+import { ChunkReader, type Chunk, type ChunkReaderOptions } from './backfill-reader.ts';
+import { isRequestFault, Run } from './backfill-run.ts';
 import { ChunkWriter, type ChunkWriterOptions } from './backfill-writer.ts';
 import type { CopyState, LogRecord } from './log-record.ts';
+import { keyString, type Moved } from './change-tracker.ts';
 import type { CapturedTable } from './tables.ts';
+import type { Visibility } from './visibility.ts';
 
 /** Rows that are read again in one go. */
 const movedAtOnce = 50;
 /** So many may wait for it: they are kept in the state. */
 const maxMoved = 200;
+/** After so many chunks of a condition that were begun and never came to an end, one after the other, it is given up. */
+const maxAttempts = 5;
+/** Between two looks whether a table is still locked, which each wait by themselves. */
+const unlockedMs = 50;
 
 export interface BackfillOptions extends ChunkReaderOptions, ChunkWriterOptions {
   /** Tables of more bytes than this are marked as large: the cache leaves them out. */
@@ -22,6 +28,12 @@ export interface BackfillOptions extends ChunkReaderOptions, ChunkWriterOptions 
   /** Transactions with a lower number began before the session did, and may have been logged before it. */
   readonly firstKnownXid: bigint;
   readonly signal: AbortSignal;
+}
+
+/** Rows, and the columns that the log had for the table when they were read. */
+interface ReadChunk {
+  readonly chunk: Chunk;
+  readonly schema: string | undefined;
 }
 
 /**
@@ -50,7 +62,7 @@ export class Backfill {
     if (!table.hasKey) return this.#withoutKey(table, state);
     log.info({ table: table.name, from: state.after ?? 'the beginning' }, 'backfill begins');
     const reader = new ChunkReader(this.#options, table);
-    const run = new Run(table, reader, this.#resumed(table, state), interrupt);
+    const run = new Run(table, reader, state, interrupt);
     // It may be waiting for an answer.
     const cut = (): void => void reader.close();
     signal.addEventListener('abort', cut, { once: true });
@@ -60,11 +72,10 @@ export class Backfill {
           return await this.#copy(run);
         } catch (error) {
           if (signal.aborted) return;
-          if (isRequestFault(error)) return await this.#fail(run.state, error);
-          if (isLocked(error)) await this.#wait(run, 'waits for whoever has locked the table');
-          else log.warn({ table: table.name, error: messageOf(error) }, 'backfill interrupted, going on from the last chunk');
-          await pause(isLocked(error) ? 0 : backoffMs(attempt), interrupt);
-          if (!isLocked(error)) await reader.disconnect();
+          if (isRequestFault(error, run.state)) return await this.#fail(run.state, error);
+          log.warn({ table: table.name, error: messageOf(error) }, 'backfill interrupted, going on from the last chunk');
+          await pause(backoffMs(attempt), interrupt);
+          await reader.disconnect();
         } finally {
           tracker.untrack(table.name);
         }
@@ -81,33 +92,27 @@ export class Backfill {
     if (state.begun) await this.#writer.mark({ phase: 'cancelled', table: state.table, rows: state.rows });
   }
 
-  /** A place in another table of this name is none in this one. */
-  #resumed(table: CapturedTable, state: CopyState): CopyState {
-    const { after, key, moved, seq, ...rest } = state;
-    const copied = state.oid === table.oid ? { after, key, moved, seq } : { rows: 0, read: 0, total: 0 };
-    return { ...rest, oid: table.oid, ...copied, note: undefined, error: undefined };
-  }
-
   async #copy(run: Run): Promise<void> {
     const { record, log } = this.#options;
     const { table, reader, interrupt } = run;
     await this.#prime(run);
-    if (run.state.where !== undefined || !run.state.total) {
-      const total = await reader.estimate(run.state.where);
-      run.state = { ...run.state, total };
-    }
+    await this.#attempt(run);
+    await this.#estimate(run);
     while (!interrupt.aborted) {
-      const chunk = await reader.read(run.state, (snapshot) => this.#options.tracker.forgetChanges(snapshot));
+      const found = await this.#read(run, (onSnapshot) => reader.read(run.state, onSnapshot));
+      if (!found) return;
+      const { chunk } = found;
+      if (chunk.first) this.#forgetMoved(run, chunk);
       if (!run.state.begun) await this.#begin(run);
-      const logged = await this.#insert(run, chunk);
-      const moved = await this.#readMoved(run, chunk.next === undefined);
+      const logged = await this.#insert(run, found);
+      const moved = await this.#readMoved(run, chunk);
       if (interrupt.aborted && moved === undefined) return;
       const { next } = chunk;
       const { rows, read = rows } = run.state;
       const counts = { rows: rows + logged + (moved ?? 0), read: read + chunk.rows.length, speed: run.pace.passed(chunk.rows.length) };
       if (!next) await this.#writer.mark({ phase: 'end', table: table.name, rows: counts.rows });
       const place = { state: next ? 'running' : 'done', after: next, key: next && chunk.key, ...this.#passed(run) } as const;
-      const reached: CopyState = { ...run.state, ...counts, ...place, note: undefined };
+      const reached: CopyState = { ...run.state, ...counts, ...place, note: undefined, attempts: undefined };
       await record.putCopy(reached);
       run.state = reached;
       log.debug({ table: table.name, rows: counts.rows, of: reached.total, chunk: chunk.rows.length, bytes: chunk.bytes }, 'backfill');
@@ -123,28 +128,97 @@ export class Backfill {
   }
 
   /**
+   * A function in a condition may end connections, capture's own too: what was begun is noted before, so that no session begins
+   * it again for ever.
+   */
+  async #attempt(run: Run): Promise<void> {
+    const { where, attempts = 0 } = run.state;
+    if (where === undefined || run.interrupt.aborted) return;
+    if (attempts >= maxAttempts)
+      throw usage('condition_ends_session', `${attempts} times the connection, or capture's session, ended when the condition was asked`);
+    run.state = { ...run.state, attempts: attempts + 1 };
+    await this.#options.record.putCopy(run.state);
+  }
+
+  async #estimate(run: Run): Promise<void> {
+    const { where, total } = run.state;
+    if (run.estimated || (where === undefined && total)) return;
+    const estimate = await this.#unlocked(run, () => run.reader.estimate(where));
+    if (estimate === undefined) return;
+    run.state = { ...run.state, total: estimate };
+    run.estimated = true;
+  }
+
+  /** Asks until nobody has the table locked. What is tracked stays so meanwhile. Undefined when it was interrupted before. */
+  async #unlocked<T>(run: Run, ask: () => Promise<T>): Promise<T | undefined> {
+    while (!run.interrupt.aborted) {
+      try {
+        return await ask();
+      } catch (error) {
+        if (!isLocked(error)) throw error;
+        // The condition has not even been asked.
+        run.state = { ...run.state, attempts: undefined };
+        await this.#wait(run, 'waits for whoever has locked the table');
+        await pause(unlockedMs, run.interrupt);
+      }
+    }
+    return undefined;
+  }
+
+  /** Reads rows, and notes the columns that the log had for them: while they are read, nobody can change the columns. */
+  #read(run: Run, read: (onSnapshot: (snapshot: Visibility) => void) => Promise<Chunk>): Promise<ReadChunk | undefined> {
+    const { tracker, schemas } = this.#options;
+    return this.#unlocked(run, async () => {
+      let schema: string | undefined;
+      const chunk = await read((snapshot) => {
+        tracker.forgetChanges(snapshot);
+        schema = schemas.get(run.table.name);
+      });
+      return { chunk, schema };
+    });
+  }
+
+  /** Whatever had moved before a first chunk is in it, or comes behind it. */
+  #forgetMoved({ table }: Run, { snapshot }: Chunk): void {
+    const { tracker } = this.#options;
+    tracker.forgetMoved(table.name, new Set(tracker.moved(table.name).filter(({ xid }) => snapshot.sees(xid))));
+  }
+
+  /**
    * Reads rows that have moved, by an event that has only a part of them, to where the chunks may have gone by. Some of them at
-   * once; all of them when there are many, or when the table is read to its end. Returns how many were logged, undefined when it
+   * once; all of them when there are many, or when this was the last chunk. Returns how many were logged, undefined when it
    * was interrupted before all that had to be were.
    */
-  async #readMoved(run: Run, all: boolean): Promise<number | undefined> {
+  async #readMoved(run: Run, { key, next }: Chunk): Promise<number | undefined> {
     const { tracker } = this.#options;
     const { name } = run.table;
+    const range = { where: run.state.where, key };
     let logged = 0;
+    let atOnce = movedAtOnce;
     for (let waited = 0; tracker.moved(name).length > 0; waited++) {
-      if (run.interrupt.aborted) return undefined;
-      const some = tracker.moved(name).slice(0, movedAtOnce);
-      const keys = some.map(({ key }) => key);
-      const chunk = await run.reader.readKeys(keys, run.state.where, (snapshot) => tracker.forgetChanges(snapshot));
-      logged += await this.#insert(run, chunk);
-      const seen = some.filter(({ xid }) => chunk.snapshot.sees(xid));
+      const some = tracker.moved(name).slice(0, atOnce);
+      const keys = some.map((moved) => moved.key);
+      const read = await this.#read(run, (onSnapshot) => run.reader.readKeys(keys, range, onSnapshot));
+      if (!read) return undefined;
+      logged += await this.#insert(run, read);
+      const seen = this.#done(read.chunk, some);
       tracker.forgetMoved(name, new Set(seen));
-      if (!all && tracker.moved(name).length < maxMoved) break;
+      if (next && tracker.moved(name).length < maxMoved) break;
+      // As many as found room.
+      if (read.chunk.cut) atOnce = Math.max(1, Math.min(atOnce - 1, read.chunk.rows.length));
       if (seen.length > 0) waited = 0;
       if (waited > 20) await this.#wait(run, 'waits for transactions that are in the log and not visible yet');
       if (seen.length === 0) await pause(Math.min(1_000, 10 * 2 ** waited), run.interrupt);
     }
     return logged;
+  }
+
+  /** Those of the moved rows that a chunk has as they are, or that are no longer there. */
+  #done({ table, rows, cut, snapshot }: Chunk, moved: readonly Moved[]): readonly Moved[] {
+    const visible = moved.filter(({ xid }) => snapshot.sees(xid));
+    if (!cut || moved.length === 1) return visible;
+    const found = new Set(rows.map((row) => this.#writer.keyOf(table, row)));
+    return visible.filter(({ key }) => found.has(keyString(key)));
   }
 
   /** Says to whoever looks what is waited for. */
@@ -161,10 +235,11 @@ export class Backfill {
    */
   async #prime(run: Run): Promise<void> {
     const { tracker, firstKnownXid, log, signal } = this.#options;
+    let snapshot: Visibility;
     for (let waited = 0; ; waited++) {
       signal.throwIfAborted();
       if (run.interrupt.aborted) return;
-      const snapshot = await run.reader.now();
+      snapshot = await run.reader.now();
       tracker.forgetTransactions(snapshot);
       if (snapshot.seesAllBelow(firstKnownXid)) break;
       if (waited > 1) await this.#wait(run, 'waits for transactions that began before capture did');
@@ -175,35 +250,15 @@ export class Backfill {
     const to = this.#options.out.end.seq;
     tracker.track(name);
     const from = Math.min(tracker.oldestUnseenSeq ?? Infinity, after && seq !== undefined ? seq + 1 : Infinity);
-    if (from <= to && !(await this.#readBack(run.table, from, to))) {
+    if (from <= to && !(await readBack(this.#options, run.table, { from, to }, snapshot))) {
       log.warn({ table: name }, 'the log does not hold what has happened since the last chunk: the backfill begins anew');
       run.state = { ...run.state, after: undefined };
     } else tracker.addMoved(name, moved);
     run.seq = to;
   }
 
-  /** False when the log does not hold that any more. */
-  async #readBack({ schema, table, name }: CapturedTable, from: Seq, to: Seq): Promise<boolean> {
-    const { eventLog, tracker, subject, signal } = this.#options;
-    const subjects = `${subject}.${tableToken(schema, table)}.`;
-    try {
-      for await (const events of eventLog.read(from, { signal })) {
-        for (const event of events) {
-          if (!event.subject.startsWith(subjects) || event.seq > to) continue;
-          const { tx } = JSON.parse(Buffer.from(event.data).toString('utf8')) as { tx?: { xid: number } };
-          tracker.note({ data: event.data, xid: tx?.xid, table: name });
-        }
-        if (events.at(-1)!.seq >= to) break;
-      }
-      return true;
-    } catch (error) {
-      if (error instanceof OffsetExpired) return false;
-      throw error;
-    }
-  }
-
-  async #insert(run: Run, chunk: Chunk): Promise<number> {
-    const { logged, seq } = await this.#writer.insert(chunk);
+  async #insert(run: Run, { chunk, schema }: ReadChunk): Promise<number> {
+    const { logged, seq } = await this.#writer.insert(chunk, schema);
     run.seq = seq ?? run.seq;
     return logged;
   }
@@ -236,34 +291,4 @@ export class Backfill {
     if (state.begun) await this.#writer.mark({ phase: 'failed', table: state.table, rows: state.rows });
     await record.putCopy({ ...state, state: 'failed', note: undefined, error: messageOf(error) });
   }
-}
-
-/** One table's copy as far as it has come. */
-class Run {
-  readonly table: CapturedTable;
-  readonly reader: ChunkReader;
-  readonly pace: Pace;
-  /** Fires when an operator wants something else. */
-  readonly interrupt: AbortSignal;
-  state: CopyState;
-  /** Sequence up to which the tracker knows all events of the table. */
-  seq: Seq | undefined;
-
-  constructor(table: CapturedTable, reader: ChunkReader, state: CopyState, interrupt: AbortSignal) {
-    this.table = table;
-    this.reader = reader;
-    this.state = state;
-    this.pace = new Pace(state.rate);
-    this.interrupt = interrupt;
-  }
-}
-
-/**
- * SQL states that another attempt will not change: a fault in values, in the statement or in a function that a condition calls,
- * a write (which the transaction does not allow), an unknown column or table, a missing privilege.
- */
-function isRequestFault(error: unknown): boolean {
-  if (error instanceof HeadwaterError && error.reaction === 'usage') return true;
-  const code = (error as { code?: unknown }).code;
-  return typeof code === 'string' && /^(0A|21|22|25006|38|39|42|54|P0|no_such_table)/.test(code);
 }

@@ -21,8 +21,8 @@ export interface Logged {
 
 /** One event of a row. */
 interface Change {
-  /** Grows along the log. */
-  readonly n: number;
+  /** The event's. */
+  readonly seq: Seq;
   readonly xid: number;
   /** The row's key before and after; undefined where there is no row. */
   readonly from: string | undefined;
@@ -58,7 +58,6 @@ export class ChangeTracker {
   readonly #tables = new Map<string, Changes>();
   /** Logged transactions that were not yet seen by a snapshot, oldest first, with the sequence of their first event. */
   #unseen: { xid: number; seq: Seq }[] = [];
-  #noted = 0;
 
   track(table: string): void {
     if (!this.#tables.has(table)) this.#tables.set(table, { byKey: new Map(), truncates: [], moved: [] });
@@ -72,22 +71,22 @@ export class ChangeTracker {
   logged(events: readonly Logged[], firstSeq: Seq): void {
     for (const [i, event] of events.entries()) {
       if (event.xid !== undefined && this.#unseen.at(-1)?.xid !== event.xid) this.#unseen.push({ xid: event.xid, seq: firstSeq + i });
-      if (event.table !== undefined && this.#tables.size > 0) this.note(event);
+      if (event.table !== undefined && this.#tables.size > 0) this.note(event, firstSeq + i);
     }
   }
 
-  /** Takes note of one event of a tracked table. */
-  note({ data, xid, table }: Logged): void {
+  /** Takes note of one event of a tracked table, also behind newer ones: those of before are read back while others come. */
+  note({ data, xid, table }: Logged, seq: Seq): void {
     const changes = table === undefined ? undefined : this.#tables.get(table);
     if (!changes || xid === undefined) return;
     const event = JSON.parse(Buffer.from(data).toString('utf8')) as RowEvent;
     if (event.op === 'truncate') changes.truncates.push(xid);
     if (!event.key) return;
-    const change = { n: this.#noted++, xid, ...changeOf(event, event.key, data) };
+    const change = { seq, xid, ...changeOf(event, event.key, data) };
     for (const key of new Set([change.from, change.to])) {
       if (key === undefined) continue;
       const known = changes.byKey.get(key);
-      if (known) known.push(change);
+      if (known) insertInOrder(known, change);
       else changes.byKey.set(key, [change]);
     }
     if (change.part && change.from !== change.to) changes.moved.push({ key: event.key, xid });
@@ -117,11 +116,11 @@ export class ChangeTracker {
     const parts: Uint8Array[] = [];
     let at = key;
     for (let last = -1; ;) {
-      const next = changes.byKey.get(at)?.find(({ n, from, xid }) => n > last && from === at && !snapshot.sees(xid));
+      const next = changes.byKey.get(at)?.find(({ seq, from, xid }) => seq > last && from === at && !snapshot.sees(xid));
       if (!next) return parts.length > 0 ? parts : undefined;
       if (!next.part || next.to === undefined) return undefined;
       parts.push(next.part);
-      [at, last] = [next.to, next.n];
+      [at, last] = [next.to, next.seq];
     }
   }
 
@@ -165,6 +164,13 @@ export class ChangeTracker {
   get oldestUnseenSeq(): Seq | undefined {
     return this.#unseen[0]?.seq;
   }
+}
+
+/** In the order of the log; once, should it have come both ways. */
+function insertInOrder(changes: Change[], change: Change): void {
+  let at = changes.length;
+  while (at > 0 && changes[at - 1]!.seq > change.seq) at--;
+  if (changes[at - 1]?.seq !== change.seq) changes.splice(at, 0, change);
 }
 
 function changeOf({ op, before, unchanged }: RowEvent, key: Key, data: Uint8Array): Pick<Change, 'from' | 'to' | 'part'> {

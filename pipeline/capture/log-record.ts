@@ -37,6 +37,8 @@ export interface CopyState {
   readonly begun?: boolean;
   /** The table had been copied whole before this was asked for: that it fails leaves no hole. */
   readonly again?: boolean;
+  /** How often a chunk of its condition was begun, and nothing came of it: neither rows nor an error of its own. */
+  readonly attempts?: number | undefined;
   /** What it waits for. */
   readonly note?: string | undefined;
   readonly error?: string | undefined;

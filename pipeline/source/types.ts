@@ -1,6 +1,6 @@
 import type { Queryable } from '../clients/postgres.ts';
 import { arrayValue } from './arrays.ts';
-import { builtinValues, jsonTypes, stringValue, type ValueEncoder } from './values.ts';
+import { builtinValues, byteaOid, jsonTypes, stringValue, type ValueEncoder } from './values.ts';
 
 interface TypeRow {
   oid: number;
@@ -15,7 +15,14 @@ export interface ValueType {
   readonly encode: ValueEncoder;
   /** json or jsonb, or a domain over one: JSON null is then a value of its own. */
   readonly json: boolean;
+  /** bytea, or a domain over it: base64 in JSON. */
+  readonly bytes: boolean;
+  /** Of an array, or a domain over one, the type of its elements. */
+  readonly element: ValueType | undefined;
 }
+
+/** What every type without a mapping of its own is. */
+const stringType: ValueType = { encode: stringValue, json: false, bytes: false, element: undefined };
 
 const queryTypes = `
   SELECT t.oid::int8::float8 AS oid, t.typbasetype::int8::float8 AS base, t.typelem::int8::float8 AS element,
@@ -40,7 +47,7 @@ export class TypeRegistry {
 
   /** The mapping of a type that `load` has seen; a string for one that no longer exists. */
   get(oid: number): ValueType {
-    return this.#types.get(oid) ?? { encode: stringValue, json: false };
+    return this.#types.get(oid) ?? stringType;
   }
 
   /** Makes sure that these types are known. */
@@ -67,10 +74,11 @@ export class TypeRegistry {
 
   #make(oid: number, rows: ReadonlyMap<number, TypeRow>): ValueType {
     const builtin = builtinValues.get(oid);
-    if (builtin) return { encode: builtin, json: jsonTypes.has(oid) };
+    if (builtin) return { encode: builtin, json: jsonTypes.has(oid), bytes: oid === byteaOid, element: undefined };
     const row = rows.get(oid);
     if (row && row.base !== 0) return this.#resolve(row.base, rows);
-    if (row?.is_array) return { encode: arrayValue(this.#resolve(row.element, rows).encode, row.delimiter), json: false };
-    return { encode: stringValue, json: false };
+    if (!row?.is_array) return stringType;
+    const element = this.#resolve(row.element, rows);
+    return { encode: arrayValue(element.encode, row.delimiter), json: false, bytes: false, element };
   }
 }

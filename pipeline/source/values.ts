@@ -47,10 +47,13 @@ const byteaValue: ValueEncoder = (out, source, start, end) => {
   out.byte(0x22);
 };
 
+/** bytea's. */
+export const byteaOid = 17;
+
 /** The types whose JSON form is not a string, by OID; the OIDs of built-in types never change (pg_type.dat). */
 export const builtinValues: ReadonlyMap<number, ValueEncoder> = new Map([
   [16, boolValue],
-  [17, byteaValue],
+  [byteaOid, byteaValue],
   [21, integerValue], // int2
   [23, integerValue], // int4
   [26, integerValue], // oid

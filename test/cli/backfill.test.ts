@@ -57,7 +57,12 @@ describe('headwater backfill', function () {
     const waiting = await backfill('prices');
     expect(waiting.code).to.equal(1);
     expect(waiting.stderr).to.include('capture is not running').and.to.include('the request is kept');
-    expect((await backfill('cancel', 'prices')).stdout).to.include('noted; capture does it when it runs');
+    const kept = await backfill('cancel', 'prices');
+    expect([kept.code, kept.stdout, kept.stderr.includes('the order is kept')]).to.deep.equal([
+      1,
+      'public.prices: noted; capture does it when it runs.\n',
+      true,
+    ]);
   });
 
   it('shows how far it is, goes on when it is interrupted, is paused and gone on with, and says how it ended', async () => {

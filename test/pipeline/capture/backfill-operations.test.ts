@@ -124,7 +124,14 @@ describe('backfill: what operators do about it', function () {
       reaction: 'refused',
     });
     await operator.ask({ names: ['public.big'] });
+    await operator.ask({ names: ['public.big'], rate: 800 });
     expect((await fixture.record.copy('public.big'))!.rows, 'it was not begun anew').to.be.greaterThan(199);
+    const faster = await failure(operator.ask({ names: ['public.big'], rate: 900 }));
+    expect([faster.code, faster.message.includes('at 800 rows'), faster.hint?.includes('resume public.big --rate 900')]).to.deep.equal([
+      'backfill_under_way',
+      true,
+      true,
+    ]);
     await operator.order('pause', 'public.big');
     expect((await failure(operator.ask({ names: undefined }))).hint).to.include('headwater backfill resume public.big');
     expect((await fixture.record.copy('public.small'))!.state, 'nothing was asked for').to.equal('done');
@@ -145,6 +152,25 @@ describe('backfill: what operators do about it', function () {
     const stuck = await operator.copy('public.small', { where: `pg_sleep(2)::text = ''` });
     expect(stuck.state).to.equal('failed');
     expect(stuck.error).to.include('on a single row');
+  });
+
+  it('gives up a condition that ends the session again and again, and streams on', async () => {
+    const capture = await fixture.streaming({ env, snapshot: false });
+    const harmful = `id = 1 AND (SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+      WHERE datname = current_database() AND application_name LIKE 'headwater capture%') > 0`;
+    await operator.ask({ names: ['public.small'], where: harmful });
+    await fixture.until(async () => (await fixture.record.copy('public.small'))?.state === 'failed', 'it to be given up', 40_000);
+    expect((await fixture.record.copy('public.small'))!.error).to.include('5 times');
+    expect((await operator.copy('public.big')).rows, 'another table').to.equal(4_000);
+    expect(capture.lines.filter(({ msg }) => msg === 'backfill failed').length).to.equal(1);
+  });
+
+  it('fails with whatever error a function of the condition raises', async () => {
+    await fixture.query(`CREATE FUNCTION f(int) RETURNS boolean LANGUAGE plpgsql AS
+      $$ BEGIN RAISE EXCEPTION 'not this one' USING ERRCODE = 'ZQ001'; END $$`);
+    await fixture.streaming({ env, snapshot: false });
+    const { state, error } = await operator.copy('public.small', { where: 'public.f(id)' });
+    expect([state, error]).to.deep.equal(['failed', 'not this one']);
   });
 
   it('fails when a condition fails on a row, keeps on streaming, and does not copy the table at the next start', async () => {

@@ -132,6 +132,16 @@ describe('change tracker: rows that a chunk must not overwrite', () => {
       expect(tracker.moved(table)).to.deep.equal([{ key: { id: 2 }, xid: 13 }]);
     });
 
+    it('has them in the order of the log, also when those of before are read back later, or once more', () => {
+      const tracker = tracking();
+      tracker.logged([update(12, 1)], 30);
+      tracker.note(update(10, 1, part, 5), 10);
+      tracker.note(update(11, 1, { after: { id: 1, big: 'new' } }), 20);
+      tracker.note(update(12, 1), 30);
+      expect(parts(tracker, 5, seesAllBut(10)), 'whole on the way').to.equal(undefined);
+      expect(parts(tracker, 1, seesAllBut(12)), 'once').to.equal(1);
+    });
+
     it('has none when an event has the row whole, when it is deleted, or when the table is emptied', () => {
       const tracker = tracking();
       tracker.logged([update(10, 1), update(11, 1, { after: { id: 1, big: 'new' } }), update(12, 1)], 1);

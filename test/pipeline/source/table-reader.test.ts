@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { HeadwaterError } from '../../../pipeline/runtime/errors.ts';
-import { describeTable } from '../../../pipeline/source/table-reader.ts';
+import { keyTextsOf } from '../../../pipeline/source/key-text.ts';
+import { describeTable, hasKey } from '../../../pipeline/source/table-reader.ts';
 import { TypeRegistry } from '../../../pipeline/source/types.ts';
 import { defaultCatalog } from '../../../schemas/catalog.ts';
 import { SourceBench } from './support/source-bench.ts';
@@ -26,6 +27,18 @@ const keys: readonly (readonly [name: string, type: string, values: readonly str
   ['composite values', 'pair', [`ROW(1,'b')`, `ROW(1,'a')`, `ROW(2,NULL)`]],
 ];
 
+/** Types whose values are spelled otherwise in JSON than in SQL. */
+const spelled: typeof keys = [
+  ['a domain over bytes', 'address', [`'\\x'`, `'\\x5c27'`]],
+  ['arrays of bytes', 'bytea[]', [`ARRAY['\\x5c27'::bytea, NULL]`, `'{}'`, `'[0:0]={"\\\\x00"}'`]],
+  ['arrays of a domain over bytes', 'address[]', [`ARRAY['\\x5c27'::address, '\\x']`]],
+  ['arrays of text', 'text[]', [`ARRAY['a"b', 'c\\d', 'NULL', NULL, '{x,y}']`, `'{{a,b},{c,d}}'`]],
+  ['arrays of a domain over arrays', 'words[]', [String.raw`'{"{a,\"b c\"}","{}"}'`]],
+  ['jsonb', 'jsonb', [`'"text"'`, `'[1, "a", null]'`, `'{"a": [true]}'`, `'null'`, `'12'`]],
+  ['booleans', 'boolean', ['true', 'false']],
+  ['floats', 'float8', [`'NaN'`, '-0.1', '1e300', `'-Infinity'`]],
+];
+
 describe('table reader', () => {
   let bench: SourceBench;
 
@@ -36,6 +49,8 @@ describe('table reader', () => {
         'CREATE EXTENSION ltree',
         `CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy')`,
         'CREATE DOMAIN email AS citext',
+        'CREATE DOMAIN address AS bytea',
+        'CREATE DOMAIN words AS text[]',
         'CREATE TYPE pair AS (a int, b text)',
       ],
     });
@@ -67,6 +82,21 @@ describe('table reader', () => {
         expect((await chunkedBytes(table, type, limit)).toSorted(), `chunks of ${limit}`).to.deep.equal(all.toSorted());
     });
   }
+
+  for (const [name, type, values] of [...keys, ...spelled])
+    it(`finds each row again by the key that its event has: ${name}`, async () => {
+      const table = `found_by_${name.replaceAll(' ', '_')}`.toLowerCase();
+      await bench.client.query(`CREATE TABLE ${table} (k ${type} PRIMARY KEY, n int)`);
+      for (const value of values) await bench.client.query(`INSERT INTO ${table} VALUES (${value}, 1)`);
+      const [row] = (await bench.client.query<{ oid: number }>(`SELECT $1::regclass::oid::int8::float8 AS oid`, [table])).rows;
+      const which = { oid: row!.oid, schema: 'public', table };
+      const described = await describeTable(bench.control, which, new TypeRegistry(), defaultCatalog(), 'ev');
+      for (const { event } of await bench.copy('public', table)) {
+        const where = hasKey(described, keyTextsOf(described, event['key'] as Record<string, unknown>));
+        const again = await bench.copy('public', table, { where });
+        expect(again.map((one) => one.event['key'])).to.deep.equal([event['key']]);
+      }
+    });
 
   /** Bytes go into SQL otherwise than into JSON. */
   async function chunkedBytes(table: string, type: string, limit: number): Promise<readonly string[]> {
