@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { migrate } from '../deploy/migrate.ts';
 import { closeRedis, connectRedis, type RedisClient } from '../pipeline/clients/redis.ts';
-import type { RebuildOutcome } from '../pipeline/runner/rebuild.ts';
+import type { RebuildOutcome } from '../pipeline/runner/rebuild/model.ts';
 import { silentLogger } from '../pipeline/runtime/logging.ts';
 import { usageTable, type Bench, type BenchContext, type Report } from './lib/bench.ts';
 import { orAborted, startHeadwater, startProgram } from './lib/processes.ts';

@@ -1,4 +1,4 @@
-import type { BesideStatus, Comparison, Difference, RebuildOutcome, RebuildProgress } from '../pipeline/runner/rebuild.ts';
+import type { BesideStatus, Comparison, Difference, RebuildOutcome, RebuildProgress } from '../pipeline/runner/rebuild/model.ts';
 import type { Output } from './output.ts';
 import { table } from './output.ts';
 import { bar, count, time } from './progress-text.ts';
@@ -22,6 +22,18 @@ export function comparisonLines(name: string, { compared, differences, listed, m
     `${name}: ${count(compared)} compared, ${count(differences)} differ from the live one${unsure}:`,
     ...listed.map(differenceLine),
     ...more,
+  ];
+}
+
+/** Beyond this a pause of the store is worth a warning, in ms: 100,000 rows of the cache. */
+const longPauseMs = 2_500;
+
+/** A warning, when the store will answer nobody for long in the flip. */
+export function pauseLines(name: string, { differences, moving, pauseMs = 0 }: Comparison): string[] {
+  if (pauseMs < longPauseMs) return [];
+  return [
+    `${name}: ${count(differences + moving)} rows change places in one call when it is flipped, and the store answers nobody else meanwhile, for about ${time(pauseMs / 1_000)}.` +
+      ` \`headwater rebuild ${name} --no-flip\` leaves it beside, and --flip flips it in a quiet hour.`,
   ];
 }
 

@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { OffsetExpired } from '../pipeline/log/errors.ts';
 import type { LogEvent, Seq } from '../pipeline/log/event-log.ts';
-import type { CachedRow, RowSource } from '../pipeline/runner/row-source.ts';
+import type { CachedRow, RowSource, RowsPosition } from '../pipeline/runner/row-source.ts';
 import { backoffMs, pause } from '../pipeline/runtime/backoff.ts';
 import { messageOf } from '../pipeline/runtime/errors.ts';
 import type { Logger } from '../pipeline/runtime/logging.ts';
@@ -40,6 +40,8 @@ export interface ReplayContext extends LogAccess {
 const sliceEvents = 2_000;
 const sliceBytes = 256 * 1024;
 const readerBytes = 4 * 1024 ** 2;
+/** A snapshot of which nothing has been sent yet is begun so often again. */
+const snapshotAttempts = 3;
 /** A replay whose socket takes longer than this gives its place in the pool to others. */
 const patienceMs = 1_000;
 
@@ -101,7 +103,8 @@ class Replay {
 
   async run(): Promise<void> {
     const { tail, readers } = this.#context;
-    const asOf = this.#request.snapshot ? await this.#snapshotPosition() : undefined;
+    const rows = this.#request.snapshot ? await this.#snapshotPosition() : undefined;
+    const asOf = rows?.seq;
     const from = asOf === undefined ? this.#request.from : ({ kind: 'after', after: asOf } as const);
     const position = await startPosition(from, this.#selection, this.#context, this.#signal);
     this.#signal.throwIfAborted();
@@ -110,10 +113,10 @@ class Replay {
     const lease = recent ? undefined : takeReader(readers);
     try {
       this.#target.positioned(position, this.#selection, asOf);
-      if (asOf !== undefined) {
+      if (rows) {
         // How long the socket takes for the rows is not known: a place in the pool is not kept over that.
         lease?.release();
-        await this.#sendRows(asOf);
+        await this.#sendRows(rows);
       } else if (position.start <= tail.position) this.#context.metrics.replays.inc({ source: recent ? 'memory' : 'log' });
       if (lease && asOf === undefined) await this.#fromLog(lease);
     } finally {
@@ -199,7 +202,7 @@ class Replay {
     this.#next = through + 1;
   }
 
-  async #snapshotPosition(): Promise<Seq> {
+  async #snapshotPosition(): Promise<RowsPosition> {
     const { rows, channels, tail } = this.#context;
     const unavailable = (message: string): RequestFault => new RequestFault({ code: 'snapshot_unavailable', message });
     if (!rows) throw unavailable('this gateway has no cache of current rows');
@@ -210,7 +213,7 @@ class Replay {
       for (const table of channels.get(this.#selection.channel)!.tables.keys()) {
         if (!(await rows.holds(table))) throw unavailable(`the rows of ${table} are not cached`);
       }
-      return position.seq;
+      return position;
     } catch (error) {
       if (error instanceof RequestFault) throw error;
       this.#context.log.warn({ error: messageOf(error) }, 'the cache cannot be asked for a snapshot');
@@ -219,35 +222,56 @@ class Replay {
   }
 
   /** The current rows that match, as of the position: what was written since comes with the stream. */
-  async #sendRows(asOf: Seq): Promise<void> {
-    const { rows, channels, log } = this.#context;
+  async #sendRows(position: RowsPosition): Promise<void> {
+    let of = position;
+    for (let attempt = 0; ; attempt++) {
+      const sent = { pages: 0 };
+      try {
+        await this.#sendPages(position.seq, of, sent);
+        break;
+      } catch (error) {
+        if (this.#signal.aborted) throw error;
+        // Rows that were rebuilt meanwhile make no whole with those of before. As long as none of them has been sent, it begins again.
+        const again = sent.pages === 0 && attempt < snapshotAttempts ? await this.#remade(of) : undefined;
+        if (!again) {
+          this.#context.log.warn({ error: messageOf(error) }, 'the cache failed in the middle of a snapshot');
+          throw new RequestFault({
+            code: 'snapshot_unavailable',
+            message: 'the cache failed in the middle of the snapshot, or was rebuilt: what was sent of it is not whole; try again',
+          });
+        }
+        of = again;
+      }
+    }
+  }
+
+  /** The position of rows that have taken the place of those of the given one; undefined when it is not that. */
+  async #remade(of: RowsPosition): Promise<RowsPosition | undefined> {
+    const now = await this.#snapshotPosition();
+    return now.making !== of.making && now.seq >= of.seq ? now : undefined;
+  }
+
+  async #sendPages(asOf: Seq, of: RowsPosition, sent: { pages: number }): Promise<void> {
+    const { rows, channels } = this.#context;
     let page: CachedRow[] = [];
     let size = 0;
-    try {
-      for (const [table, entry] of channels.get(this.#selection.channel)!.tables) {
-        for await (const found of rows!.rows(table, { signal: this.#signal })) {
-          for (const row of found) {
-            if (row.seq > asOf || !selects(this.#selection, channels.readRow(row, entry))) continue;
-            page.push(row);
-            size += row.event.length;
-            if (size < sliceBytes) continue;
-            await this.#target.drained();
-            this.#signal.throwIfAborted();
-            this.#target.page(page, true);
-            [page, size] = [[], 0];
-          }
+    const send = async (more: boolean): Promise<void> => {
+      await this.#target.drained();
+      this.#signal.throwIfAborted();
+      sent.pages++;
+      this.#target.page(page, more);
+      [page, size] = [[], 0];
+    };
+    for (const [table, entry] of channels.get(this.#selection.channel)!.tables) {
+      for await (const found of rows!.rows(table, { signal: this.#signal, of })) {
+        for (const row of found) {
+          if (row.seq > asOf || !selects(this.#selection, channels.readRow(row, entry))) continue;
+          page.push(row);
+          size += row.event.length;
+          if (size >= sliceBytes) await send(true);
         }
       }
-    } catch (error) {
-      if (this.#signal.aborted) throw error;
-      log.warn({ error: messageOf(error) }, 'the cache failed in the middle of a snapshot');
-      throw new RequestFault({
-        code: 'snapshot_unavailable',
-        message: 'the cache failed in the middle of the snapshot: what was sent of it is not whole',
-      });
     }
-    await this.#target.drained();
-    this.#signal.throwIfAborted();
-    this.#target.page(page, false);
+    await send(false);
   }
 }

@@ -20,7 +20,7 @@ export const aggregates: ProcessorFactory = {
       eventLog,
       metrics,
       definitions: () => watch.changed(),
-      start: (definition, label) => startDefinition(context, definition, label, { redis, eventLog, deadLetters, metrics }),
+      start: (definition, building) => startDefinition(context, definition, building, { redis, eventLog, deadLetters, metrics }),
       remove: ({ name, hash }, signal) => removeNamespace(redis, namespaceOf(name, hash), signal),
     });
   },

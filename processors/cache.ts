@@ -1,4 +1,4 @@
-import { rebuildable } from '../pipeline/runner/rebuild.ts';
+import { rebuildable } from '../pipeline/runner/rebuild/rebuild.ts';
 import { RedisKeys } from '../pipeline/runner/redis-keys.ts';
 import { RedisStateStore } from '../pipeline/runner/redis-state-store.ts';
 import { startRunner } from '../pipeline/runner/runner.ts';

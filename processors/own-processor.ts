@@ -1,9 +1,9 @@
 import type { PostgresEffects } from '../pipeline/runner/postgres-state-store.ts';
 import { PostgresStateStore } from '../pipeline/runner/postgres-state-store.ts';
 import type { Processor } from '../pipeline/runner/processor.ts';
-import { postgresBeside } from '../pipeline/runner/rebuild-postgres.ts';
-import { redisBeside } from '../pipeline/runner/rebuild-redis.ts';
-import { rebuildable } from '../pipeline/runner/rebuild.ts';
+import { postgresBeside } from '../pipeline/runner/rebuild/postgres.ts';
+import { redisBeside } from '../pipeline/runner/rebuild/redis.ts';
+import { rebuildable } from '../pipeline/runner/rebuild/rebuild.ts';
 import { RedisKeys } from '../pipeline/runner/redis-keys.ts';
 import { RedisStateStore, type RedisEffects } from '../pipeline/runner/redis-state-store.ts';
 import { startRunner } from '../pipeline/runner/runner.ts';

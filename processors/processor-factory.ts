@@ -2,7 +2,7 @@ import type { PgPool } from '../pipeline/clients/postgres.ts';
 import type { RedisClient } from '../pipeline/clients/redis.ts';
 import type { EventLog } from '../pipeline/log/event-log.ts';
 import type { DeadLetters } from '../pipeline/runner/dead-letters.ts';
-import type { Rebuildable } from '../pipeline/runner/rebuild.ts';
+import type { Rebuildable } from '../pipeline/runner/rebuild/model.ts';
 import type { Role, RoleContext } from '../pipeline/runtime/lifecycle.ts';
 import type { Catalog } from '../schemas/catalog.ts';
 

@@ -1,14 +1,12 @@
 import { userInfo } from 'node:os';
 import type { Command } from 'commander';
-import type { PgPool } from '../../pipeline/clients/postgres.ts';
-import { DeadLetterDesk, type ListedLetter } from '../../pipeline/runner/redrive-desk.ts';
-import { type HeadwaterError, messageOf, usage } from '../../pipeline/runtime/errors.ts';
-import { silentLogger } from '../../pipeline/runtime/logging.ts';
+import type { ListedLetter } from '../../pipeline/runner/redrive/desk.ts';
+import { type HeadwaterError, usage } from '../../pipeline/runtime/errors.ts';
 import { count, duration, text } from '../../pipeline/runtime/setting-types.ts';
-import { countDead, dropDead, listDead, redrive } from '../../processors/notify/redrive.ts';
-import { configOf, type Cli } from '../cli.ts';
+import { dropDead, listDead, redrive } from '../../processors/notify/redrive.ts';
+import type { Cli } from '../cli.ts';
 import { confirm } from '../confirm.ts';
-import { locate, withNats, withPostgres } from '../connections.ts';
+import { listAll, shownAtOnce, type ListOptions } from '../dead-letters/listing.ts';
 import { askFor, awaitAll, summaryLines } from '../dead-letters/redriving.ts';
 import {
   changeOf,
@@ -20,30 +18,15 @@ import {
   type Selection,
   type SelectionOptions,
 } from '../dead-letters/selection.ts';
-import {
-  countsText,
-  heads,
-  letterDetail,
-  letterJson,
-  letterLine,
-  letterText,
-  notificationJson,
-  notificationLine,
-  notificationText,
-} from '../dead-letters/text.ts';
+import { onDatabase, onDesk } from '../dead-letters/sources.ts';
+import { letterDetail, letterText, notificationJson, notificationText } from '../dead-letters/text.ts';
 import { Ended } from '../failure.ts';
-import { table } from '../output.ts';
 import { progressOn } from '../progress.ts';
 import { verb, type Verb } from '../verb.ts';
 
 interface Common extends SelectionOptions {
   readonly data?: string;
   readonly json?: boolean;
-}
-
-interface ListOptions extends Common {
-  readonly count?: number;
-  readonly dropped?: boolean;
 }
 
 interface RedriveOptions extends Common {
@@ -55,7 +38,6 @@ interface DropOptions extends Common {
   readonly yes?: boolean;
 }
 
-const shownAtOnce = 100;
 const defaultWaitMs = 60_000;
 
 /** `headwater dlq list|show|redrive|drop` */
@@ -137,57 +119,6 @@ function changeOptions(command: Verb): Verb {
     .option('--all', 'all that there are');
 }
 
-async function listAll(cli: Cli, processor: string | undefined, options: ListOptions): Promise<void> {
-  const { letters, notifications } = selectionOf([], { ...options, ...(processor !== undefined && { processor }) });
-  const most = options.count ?? (options.json ? Infinity : shownAtOnce);
-  const counts = new Map<string, number>();
-  const lines: (readonly string[])[] = [];
-  let shown = 0;
-  const show = async (name: string, line: () => readonly string[], json: () => string): Promise<void> => {
-    counts.set(name, (counts.get(name) ?? 0) + 1);
-    if (++shown > most) return;
-    if (options.json) await cli.out.line(json());
-    else lines.push(line());
-  };
-  if (letters) {
-    await onDesk(cli, options, async (desk) => {
-      const found = options.dropped ? desk.dropped(letters.processor, cli.signal) : desk.list(letters.processor, cli.signal);
-      for await (const letter of found) {
-        if (!letters.matches(letter)) continue;
-        await show(
-          letter.processor,
-          () => letterLine(letter),
-          () => letterJson(letter),
-        );
-        if (options.json && shown >= most) return;
-      }
-    });
-  }
-  const asked = processor === notify || letters === undefined;
-  if (notifications && !options.dropped) {
-    const listing = onDatabase(cli, options, async (pool) => {
-      for (const one of await listDead(pool, notifications, Number.isFinite(most) ? most : 1e9))
-        await show(
-          notify,
-          () => notificationLine(one),
-          () => notificationJson(one),
-        );
-      const all = await countDead(pool, notifications);
-      if (all > 0) counts.set(notify, all);
-    });
-    // Who has asked for events, too, gets those at least.
-    await listing.catch(async (error: unknown) => {
-      if (asked || cli.signal.aborted) throw error;
-      await cli.err.line(`Notifications are not listed: ${messageOf(error)}`);
-    });
-  }
-  if (options.json) return;
-  if (lines.length > 0) await cli.out.line(table(cli.out, heads, lines));
-  const total = [...counts.values()].reduce((sum, many) => sum + many, 0);
-  const rest = total > lines.length ? `; ${lines.length} are shown, -n shows more` : '';
-  await cli.err.line((options.dropped ? `${total} dropped` : countsText(counts)) + rest);
-}
-
 async function showOne(cli: Cli, id: string, options: Common): Promise<void> {
   const { letters, notifications } = selectionOf([id], {});
   if (notifications) {
@@ -196,7 +127,7 @@ async function showOne(cli: Cli, id: string, options: Common): Promise<void> {
     return cli.out.line(options.json ? notificationJson(found) : notificationText(found, cli.out));
   }
   const found = await onDesk(cli, options, async (desk) => {
-    // The newest: of one that failed again there may be both for a moment.
+    // The newest: while one that failed again is put back, or when it was made twice in more than a week, there are two.
     let last: ListedLetter | undefined;
     for await (const letter of desk.list(letters!.processor, cli.signal)) if (letters!.matches(letter)) last = letter;
     if (last) return last;
@@ -228,14 +159,13 @@ async function redriveLetters(cli: Cli, options: RedriveOptions, letters: Letter
   const progress = progressOn(cli.err);
   try {
     return await onDesk(cli, options, async (desk) => {
-      const made = await askFor(desk, letters, progress, cli.signal);
-      const summary = await awaitAll(desk, made, waitMs, progress, cli.signal);
+      const asked = await askFor(desk, letters, progress, cli.signal);
+      const summary = await awaitAll(desk, asked, waitMs, progress, cli.signal);
       progress.end();
       if (options.json) await cli.out.line(JSON.stringify(summary));
-      else if (summary.asked === 0) await cli.out.line('There is nothing to redrive.');
       else for (const line of summaryLines(summary)) await cli.out.line(line);
       if (summary.waiting > 0) {
-        const names = [...new Set([...made.values()].map(({ processor }) => processor))].join(', ');
+        const names = [...new Set(asked.requests.map(({ processor }) => processor))].join(', ');
         await cli.err.line(`What is waiting is done as soon as its processor works (${names}): it need not be asked for again.`);
       }
       return summary.outcomes.failed > 0 || (summary.waiting > 0 && options.wait !== false);
@@ -292,14 +222,4 @@ async function requireAll(cli: Cli, options: Common, { letters, notifications }:
 
 function unknown(ids: readonly string[]): HeadwaterError {
   return usage('unknown_letter', ids.map((id) => `there is no dead letter ${id}`).join('\n'), '`headwater dlq list` shows what there is');
-}
-
-async function onDesk<T>(cli: Cli, options: Common, work: (desk: DeadLetterDesk) => Promise<T>): Promise<T> {
-  const config = await locate(configOf(cli, { data: options.data }), 'natsUrl');
-  return withNats(config, silentLogger(), async (connection) => work(await DeadLetterDesk.open(connection)));
-}
-
-async function onDatabase<T>(cli: Cli, options: Common, work: (pool: PgPool) => Promise<T>): Promise<T> {
-  const config = await locate(configOf(cli, { data: options.data }), 'databaseUrl');
-  return withPostgres(config, silentLogger(), work);
 }

@@ -1,12 +1,14 @@
 import type { Command } from 'commander';
-import { followBackfills, requestBackfill } from '../../pipeline/capture/backfill-operations.ts';
+import { followBackfills, listBackfills, requestBackfill } from '../../pipeline/capture/backfill-operations.ts';
+import type { Operation } from '../../pipeline/capture/operations.ts';
 import { connectNats } from '../../pipeline/clients/nats.ts';
 import { createPool } from '../../pipeline/clients/postgres.ts';
 import { closeRedis, connectRedis } from '../../pipeline/clients/redis.ts';
 import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
 import { JetStreamDeadLetters } from '../../pipeline/runner/jetstream-dead-letters.ts';
-import type { Rebuildable, RebuildOutcome } from '../../pipeline/runner/rebuild.ts';
-import { refused, usage } from '../../pipeline/runtime/errors.ts';
+import type { BesideStatus, Rebuildable, RebuildOutcome } from '../../pipeline/runner/rebuild/model.ts';
+import { pause } from '../../pipeline/runtime/backoff.ts';
+import { usage } from '../../pipeline/runtime/errors.ts';
 import { Health } from '../../pipeline/runtime/health.ts';
 import type { RoleContext } from '../../pipeline/runtime/lifecycle.ts';
 import { createLogger } from '../../pipeline/runtime/logging.ts';
@@ -19,7 +21,7 @@ import { configOf, type Cli } from '../cli.ts';
 import { progressText } from '../backfill-text.ts';
 import { locate, unreachable, type Located } from '../connections.ts';
 import { progressOn, type Progress } from '../progress.ts';
-import { comparisonLines, outcomeLine, rebuildLine, statusText } from '../rebuild-text.ts';
+import { comparisonLines, outcomeLine, pauseLines, rebuildLine, statusText } from '../rebuild-text.ts';
 import { loadCatalog } from '../roles/catalog.ts';
 import { allProcessors } from '../roles/own-processors.ts';
 import { verb } from '../verb.ts';
@@ -35,6 +37,8 @@ interface Options {
 }
 
 type Target = Located<'databaseUrl' | 'natsUrl' | 'redisUrl'>;
+
+const statusMs = 2_000;
 
 /** `headwater rebuild` */
 export function rebuildCommand(cli: Cli): Command {
@@ -129,13 +133,7 @@ interface Rebuilding {
 async function rebuild({ cli, one, options, progress, context, catalog, config }: Rebuilding): Promise<void> {
   const { name } = one;
   const { json } = options;
-  const state = (await one.status())?.state;
-  if (options.flip === true && state === undefined)
-    throw refused(
-      'rebuild_missing',
-      `nothing stands beside ${name} that could be flipped`,
-      `\`headwater rebuild ${name}\` fills, compares and flips`,
-    );
+  const before = await one.status();
   const { signal, log } = context;
   const said = async (line: string): Promise<void> => {
     progress.end();
@@ -145,30 +143,55 @@ async function rebuild({ cli, one, options, progress, context, catalog, config }
   try {
     outcome = await one.rebuild({
       flip: options.flip !== false,
-      back: options.flip === true && state === 'kept',
+      existing: options.flip === true,
+      back: options.flip === true && before?.state === 'kept',
       onProgress: (at) => progress.show(rebuildLine(at)),
       onCompared(comparison) {
-        if (!json) void said(comparisonLines(name, comparison).join('\n'));
+        const lines = [...(json ? [] : comparisonLines(name, comparison)), ...pauseLines(name, comparison)];
+        if (lines.length > 0) void said(lines.join('\n'));
       },
-      async onTrimmed({ first }) {
+      async onTrimmed({ first, last }) {
         await said(`${name}: the log no longer holds what was before ${first}, so the rows that have not changed since are not in it.`);
-        if (!options.backfill) return said(`${name}: starting without them, as --no-backfill says.`);
+        if (!options.backfill) {
+          await said(`${name}: starting without them, as --no-backfill says.`);
+          return undefined;
+        }
         await said(`${name}: starting from a backfill of every table.`);
-        const operation = { config, catalog, log, signal, progress: progress.show };
-        const tables = await requestBackfill(operation, { names: undefined });
-        await followBackfills(operation, tables, (copy, number, of) => progress.show(`(${number} of ${of}) ${progressText(copy)}`));
+        const { gone, joined } = await backfillAll({ config, catalog, log, signal, progress: progress.show });
+        if (gone.length > 0) await said(`${name}: the backfill of ${gone.join(', ')} has not come to its end: rows may be missing.`);
+        if (gone.length > 0) return undefined;
+        // One that was under way has begun somewhere in what is held.
+        return joined ? first : last + 1;
       },
     });
   } catch (error) {
     progress.end();
-    if (signal.aborted)
-      await cli.err.line(
-        `${name}: interrupted. The live state is as it was; the same command goes on, and --abort removes what has been made.`,
-      );
+    if (signal.aborted) await cli.err.line(`${name}: interrupted. ${await whatIsLive(one, before)}`);
     throw error;
   }
   progress.end();
   await cli.out.line(json ? JSON.stringify(outcome) : outcomeLine(outcome, `rebuild ${name}`));
+}
+
+/**
+ * Has every table copied that can be. `gone`: tables whose copy has not come to its end; `joined`: one was under way already.
+ */
+async function backfillAll(operation: Operation): Promise<{ gone: readonly string[]; joined: boolean }> {
+  const joined = (await listBackfills(operation)).some(({ state }) => state === 'pending' || state === 'running');
+  const tables = await requestBackfill(operation, { names: undefined });
+  const copies = await followBackfills(operation, tables, (copy, number, of) =>
+    operation.progress(`(${number} of ${of}) ${progressText(copy)}`),
+  );
+  return { gone: copies.filter(({ state }) => state !== 'done').map(({ table }) => table), joined };
+}
+
+/** The interruption may have come when the flip had been asked for. */
+async function whatIsLive(one: Rebuildable, before: BesideStatus | undefined): Promise<string> {
+  const after = await Promise.race([one.status().catch(() => null), pause(statusMs).then(() => null)]);
+  if (after === null) return '`headwater rebuild --status` tells whether it has been flipped: that could not be asked now.';
+  if (after?.state !== 'kept' || after.since === before?.since)
+    return 'The live state is as it was; the same command goes on, and --abort removes what has been made.';
+  return 'It has been flipped already: the state of before is kept, --drop removes it, and --flip goes back to it.';
 }
 
 /** Opens what the processors need, and closes it. */

@@ -4,7 +4,7 @@ import type { NatsConnection } from '../../pipeline/clients/nats.ts';
 import { listedConnections } from '../../gateway/redis-presence.ts';
 import { closeRedis, connectRedis } from '../../pipeline/clients/redis.ts';
 import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
-import { DeadLetterDesk } from '../../pipeline/runner/redrive-desk.ts';
+import { DeadLetterDesk } from '../../pipeline/runner/redrive/desk.ts';
 import { pause } from '../../pipeline/runtime/backoff.ts';
 import { messageOf } from '../../pipeline/runtime/errors.ts';
 import { silentLogger } from '../../pipeline/runtime/logging.ts';

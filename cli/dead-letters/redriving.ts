@@ -1,14 +1,26 @@
 import type { RedriveOutcome } from '../../pipeline/runner/dead-letters.ts';
-import type { DeadLetterDesk, MadeRequest, WantedLetter } from '../../pipeline/runner/redrive-desk.ts';
-import type { RedriveRecord } from '../../pipeline/runner/redrive-requests.ts';
+import type { DeadLetterDesk, MadeRequest, WantedLetter } from '../../pipeline/runner/redrive/desk.ts';
+import type { RedriveRecord } from '../../pipeline/runner/redrive/requests.ts';
+import type { Seq } from '../../pipeline/log/event-log.ts';
 import { plain } from '../event-line.ts';
 import type { Progress } from '../progress.ts';
 import { idOf, type LetterSelection } from './selection.ts';
 
+/** Requests that are to be waited for. */
+export interface Asked {
+  readonly requests: readonly MadeRequest[];
+  /** Places of the letters that were meant: a request from before may be for others, too. */
+  readonly letters: ReadonlySet<Seq>;
+  /** How many of them had been asked for before. */
+  readonly already: number;
+}
+
 /** What became of letters that were to be redriven. */
 export interface RedriveSummary {
-  /** How many were asked for. */
-  asked: number;
+  /** How many were asked for now. */
+  readonly asked: number;
+  /** How many more had been asked for before, and had not been done. */
+  readonly already: number;
   /** Nobody has answered for them yet: they are done as soon as their processor works. */
   waiting: number;
   readonly outcomes: Record<RedriveOutcome, number>;
@@ -20,62 +32,73 @@ const partLetters = 500;
 const partBytes = 1024 ** 2;
 const mostNotes = 1_000;
 
-/** Asks for letters to be redriven, while they are found. */
+/** Asks for letters to be redriven, while they are found. What has been asked for already is not asked for again. */
 export async function askFor(
   desk: DeadLetterDesk,
   { processor, matches }: LetterSelection,
   progress: Progress,
   signal: AbortSignal,
-): Promise<ReadonlyMap<string, MadeRequest & { readonly processor: string }>> {
-  const made = new Map<string, MadeRequest & { readonly processor: string }>();
+): Promise<Asked> {
+  const before = await desk.asked(signal);
+  const requests = new Map<string, MadeRequest>();
+  const letters = new Set<Seq>();
+  let already = 0;
   const waiting = new Map<string, { letters: WantedLetter[]; bytes: number }>();
-  let asked = 0;
   const send = async (name: string): Promise<void> => {
     const part = waiting.get(name);
     waiting.delete(name);
     for (const request of await desk.request(name, part?.letters ?? [])) {
-      made.set(request.id, { ...request, processor: name });
-      asked += request.letters;
-      progress.show(`${asked} letters are to be redriven`);
+      requests.set(request.id, request);
+      for (const place of request.letters) letters.add(place);
+      progress.show(`${letters.size} letters are to be redriven`);
     }
   };
   for await (const letter of desk.list(processor, signal)) {
-    if (letter.asked || !matches(letter)) continue;
+    if (!matches(letter)) continue;
+    const { place } = letter;
+    const request = before.get(place);
+    if (request) {
+      requests.set(request.id, request);
+      letters.add(place);
+      already++;
+      continue;
+    }
     const part = waiting.get(letter.processor) ?? { letters: [], bytes: 0 };
     waiting.set(letter.processor, part);
     const bytes = letter.event?.length ?? partBytes;
-    part.letters.push({ place: letter.place, bytes });
+    part.letters.push({ place, bytes });
     part.bytes += bytes;
     if (part.letters.length >= partLetters || part.bytes >= partBytes) await send(letter.processor);
   }
   for (const name of [...waiting.keys()]) await send(name);
-  return made;
+  return { requests: [...requests.values()], letters, already };
 }
 
 /** Waits until the processors have answered, or have said nothing for so long. */
 export async function awaitAll(
   desk: DeadLetterDesk,
-  made: ReadonlyMap<string, MadeRequest & { readonly processor: string }>,
+  { requests, letters, already }: Asked,
   waitMs: number,
   progress: Progress,
   signal: AbortSignal,
 ): Promise<RedriveSummary> {
+  const processors = new Map(requests.map(({ id, processor }) => [id, processor]));
   const summary: RedriveSummary = {
-    asked: 0,
-    waiting: 0,
+    asked: letters.size - already,
+    already,
+    waiting: letters.size,
     outcomes: { applied: 0, superseded: 0, unneeded: 0, failed: 0, gone: 0 },
     notes: [],
   };
-  for (const { letters } of made.values()) summary.asked += letters;
-  summary.waiting = summary.asked;
   const silent = new AbortController();
   let timer = setTimeout(() => silent.abort(), waitMs);
   const began = performance.now();
   try {
-    for await (const record of desk.results([...made.values()], AbortSignal.any([signal, silent.signal]))) {
+    for await (const { id, results } of desk.results(requests, AbortSignal.any([signal, silent.signal]))) {
       clearTimeout(timer);
       timer = setTimeout(() => silent.abort(), waitMs);
-      count(summary, record, made.get(record.id)!.processor);
+      const meant = results.filter(({ place }) => letters.has(place));
+      count(summary, meant, processors.get(id)!);
       progress.show(progressText(summary, performance.now() - began));
     }
   } finally {
@@ -85,7 +108,7 @@ export async function awaitAll(
   return summary;
 }
 
-function count(summary: RedriveSummary, { results }: RedriveRecord, processor: string): void {
+function count(summary: RedriveSummary, results: RedriveRecord['results'], processor: string): void {
   summary.waiting -= results.length;
   for (const { outcome, seq, place, reason } of results) {
     summary.outcomes[outcome]++;
@@ -94,10 +117,11 @@ function count(summary: RedriveSummary, { results }: RedriveRecord, processor: s
   }
 }
 
-function progressText({ asked, waiting }: RedriveSummary, ms: number): string {
-  const done = asked - waiting;
+function progressText({ asked, already, waiting }: RedriveSummary, ms: number): string {
+  const all = asked + already;
+  const done = all - waiting;
   const rate = done / Math.max(0.001, ms / 1_000);
-  return `${done} of ${asked} letters (${Math.floor((100 * done) / asked)} %), ${Math.round(rate)}/s, ${Math.ceil(waiting / Math.max(rate, 0.001))} s left`;
+  return `${done} of ${all} letters (${Math.floor((100 * done) / all)} %), ${Math.round(rate)}/s, ${Math.ceil(waiting / Math.max(rate, 0.001))} s left`;
 }
 
 const meaning: Readonly<Record<RedriveOutcome, string>> = {
@@ -109,14 +133,17 @@ const meaning: Readonly<Record<RedriveOutcome, string>> = {
 };
 
 /** What there is to say, the outcome first. */
-export function summaryLines({ asked, waiting, outcomes, notes }: RedriveSummary, most = 20): readonly string[] {
+export function summaryLines({ asked, already, waiting, outcomes, notes }: RedriveSummary, most = 20): readonly string[] {
+  const all = asked + already;
+  if (all === 0) return ['There is nothing to redrive.'];
   const parts = Object.entries(outcomes)
     .filter(([, many]) => many > 0)
     .map(([outcome, many]) => `${many} ${meaning[outcome as RedriveOutcome]}`);
   if (waiting > 0) parts.push(`${waiting} waiting`);
   const told = notes.filter(({ reason }) => reason !== undefined).slice(0, most);
+  const earlier = already === 0 ? '' : ` (${already === all ? '' : `${already} of them `}asked for already)`;
   return [
-    `${asked} letter${asked === 1 ? '' : 's'}: ${parts.join('; ')}`,
+    `${all} letter${all === 1 ? '' : 's'}${earlier}: ${parts.join('; ')}`,
     ...told.map(({ id, outcome, reason }) => `  ${id} ${outcome}: ${plain(reason)}`),
   ];
 }

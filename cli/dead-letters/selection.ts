@@ -1,4 +1,4 @@
-import type { DroppedLetter, ListedLetter } from '../../pipeline/runner/redrive-desk.ts';
+import type { DroppedLetter, ListedLetter } from '../../pipeline/runner/redrive/desk.ts';
 import { usage } from '../../pipeline/runtime/errors.ts';
 import { choice, duration, text } from '../../pipeline/runtime/setting-types.ts';
 import { decodeToken } from '../../schemas/subjects.ts';

@@ -1,4 +1,4 @@
-import type { DroppedLetter, ListedLetter } from '../../pipeline/runner/redrive-desk.ts';
+import type { DroppedLetter, ListedLetter } from '../../pipeline/runner/redrive/desk.ts';
 import type { DeadNotification } from '../../processors/notify/redrive.ts';
 import { plain } from '../event-line.ts';
 import type { Output } from '../output.ts';

@@ -72,6 +72,8 @@ export interface RedriveRequests {
   letter(place: Seq): Promise<StoredLetter | undefined>;
   /** Records what became of the letters, removes those that are done with, and then the request. May be called again. */
   finish(processor: string, request: RedriveRequest, results: readonly RedriveResult[]): Promise<void>;
+  /** Removes what was recorded of requests so long ago that nobody waits for it. */
+  tidy(processor: string): Promise<void>;
   /** How many letters the processor has. */
   count(processor: string): Promise<number>;
 }

@@ -1,6 +1,6 @@
 import { JetStreamApiError, jetstreamManager, nanos, type NatsConnection } from '../clients/nats.ts';
 import { encodeLetter, type DeadLetter, type DeadLetters, type RedriveRequests } from './dead-letters.ts';
-import { JetStreamRedrives, messageAt, store, type LetterStream } from './redrive-requests.ts';
+import { JetStreamRedrives, messageAt, store, type LetterStream } from './redrive/requests.ts';
 
 const streamNotFound = 10059;
 const headerRoom = 1_024;

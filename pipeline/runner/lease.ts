@@ -43,6 +43,18 @@ export class Lease {
     }
   }
 
+  /** Runs something while the lease is renewed. */
+  async during<T>(work: () => Promise<T>): Promise<T> {
+    const ending = new AbortController();
+    const kept = this.keep(ending.signal);
+    try {
+      return await work();
+    } finally {
+      ending.abort();
+      await kept;
+    }
+  }
+
   /** Lets a standby take over at once. */
   async release(): Promise<void> {
     await this.#store

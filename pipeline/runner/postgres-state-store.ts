@@ -64,11 +64,14 @@ export class PostgresStateStore<Effects> implements StateStore<Effects> {
   readonly #pool: PgPool;
   readonly #processor: string;
   readonly #effects: PostgresEffects<Effects>;
+  readonly #guard: ((client: Queryable) => Promise<boolean>) | undefined;
 
-  constructor(pool: PgPool, processor: string, effects: PostgresEffects<Effects>) {
+  /** @param guard asked in the transaction of each commit before anything is changed, and locks what it looks at; false: the commit is lost */
+  constructor(pool: PgPool, processor: string, effects: PostgresEffects<Effects>, guard?: (client: Queryable) => Promise<boolean>) {
     this.#pool = pool;
     this.#processor = processor;
     this.#effects = effects;
+    this.#guard = guard;
   }
 
   async offset(): Promise<Offset | undefined> {
@@ -81,7 +84,7 @@ export class PostgresStateStore<Effects> implements StateStore<Effects> {
     const redriven = next.redriven === expected?.redriven ? undefined : next.redriven;
     const noted = redriven !== undefined || holes !== undefined;
     const isEmpty = this.#effects.isEmpty(effects);
-    if (isEmpty && !noted) return outcomeOf((await this.#exchange(this.#pool, expected, next, head)) !== undefined);
+    if (isEmpty && !noted && !this.#guard) return outcomeOf((await this.#exchange(this.#pool, expected, next, head)) !== undefined);
     return this.#transaction(expected, next, head, async (client, namespace) => {
       if (noted) await client.query(noteHoles, [this.#processor, redriven ?? null, holes?.made ?? [], holes?.mended ?? []]);
       if (!isEmpty) await this.#effects.write(client, effects, namespace);
@@ -127,7 +130,8 @@ export class PostgresStateStore<Effects> implements StateStore<Effects> {
     const client = await this.#pool.connect();
     try {
       await client.query(begin);
-      const namespace = await this.#exchange(client, expected, next, head);
+      const holds = this.#guard === undefined || (await this.#guard(client));
+      const namespace = holds ? await this.#exchange(client, expected, next, head) : undefined;
       if (namespace !== undefined) await work(client, namespace);
       await client.query(namespace === undefined ? 'ROLLBACK' : 'COMMIT');
       client.release();

@@ -10,8 +10,8 @@ export class RedisKeys {
   }
 
   /**
-   * Hash `seq`, `epoch`, `from`: how far a processor has come, and the first sequence it has folded; `redriven`: the last redrive; and a field
-   * `hole:<seq>` for each event that its state lacks.
+   * Hash `seq`, `epoch`, `from`: how far a processor has come, and the first sequence it has folded; `redriven`: the last redrive; `making`, of the
+   * cache: another one after each flip of a rebuild; and a field `hole:<seq>` for each event that its state lacks.
    */
   offset(processor: string): string {
     return `${this.prefix}:offset:${processor}`;

@@ -14,15 +14,29 @@ export interface RedisEffects<Effects> {
   encode(effects: Effects): (string | number | Buffer)[];
 }
 
+/** A state beside the live one: it is changed only while the record of what stands there says that it is the same one still. */
+export interface RedisStanding {
+  /** Key of the record, a hash with `state` and `making`. */
+  readonly record: string;
+  /** `<state>:<making>`. */
+  readonly standing: () => string;
+  /** Its offset says in `namespace` where it is; without that nobody knows. */
+  readonly namespaced?: boolean;
+}
+
 /**
  * ARGV: prefix, expected seq and epoch ('' for none), new seq and epoch, name of a redrive or '', holes made and mended, expected namespace
- * ('' for the prefix), then the effects.
+ * ('' for the prefix), and of a state beside what stands there and whether it must have a namespace; then the effects.
  */
 const guarded = (effects: string): string => `#!lua
 local stored = redis.call('HMGET', KEYS[1], 'seq', 'epoch', 'namespace')
+if KEYS[2] then
+  local record = redis.call('HMGET', KEYS[2], 'state', 'making')
+  if (record[1] or '') .. ':' .. (record[2] or '') ~= ARGV[10] or (ARGV[11] ~= '' and not stored[3]) then return 0 end
+end
 if (stored[1] or '') ~= ARGV[2] or (stored[2] or '') ~= ARGV[3] then return 0 end
 if ARGV[2] ~= '' and (stored[3] or '') ~= ARGV[9] then return 0 end
-local prefix, first = stored[3] or ARGV[1], 10
+local prefix, first = stored[3] or ARGV[1], 12
 ${effects}
 redis.call('HSET', KEYS[1], 'seq', ARGV[4], 'epoch', ARGV[5])
 if ARGV[2] == '' then redis.call('HSET', KEYS[1], 'from', ARGV[4] + 1) end
@@ -55,13 +69,16 @@ export class RedisStateStore<Effects> implements StateStore<Effects> {
   readonly #keys: RedisKeys;
   readonly #effects: RedisEffects<Effects>;
   readonly #commit: RedisScript;
+  readonly #beside: RedisStanding | undefined;
 
-  constructor(client: RedisClient, processor: string, keys: RedisKeys, effects: RedisEffects<Effects>) {
+  /** @param beside for the state that stands beside the live one */
+  constructor(client: RedisClient, processor: string, keys: RedisKeys, effects: RedisEffects<Effects>, beside?: RedisStanding) {
     this.#client = client;
     this.#processor = processor;
     this.#keys = keys;
     this.#effects = effects;
     this.#commit = new RedisScript(guarded(effects.lua));
+    this.#beside = beside;
   }
 
   async offset(): Promise<Offset | undefined> {
@@ -70,11 +87,13 @@ export class RedisStateStore<Effects> implements StateStore<Effects> {
 
   async commit(effects: Effects, expected: Offset | undefined, next: Offset, holes?: Holes): Promise<CommitOutcome> {
     const redriven = next.redriven === expected?.redriven ? '' : (next.redriven ?? '');
-    const about = [redriven, holes?.made.join() ?? '', holes?.mended.join() ?? '', expected?.namespace ?? ''];
+    const beside = this.#beside;
+    const standing = beside ? [beside.standing(), beside.namespaced ? 1 : ''] : ['', ''];
+    const about = [redriven, holes?.made.join() ?? '', holes?.mended.join() ?? '', expected?.namespace ?? '', ...standing];
     const guard = [expected?.seq ?? '', expected?.epoch ?? '', next.seq, next.epoch, ...about];
     const answer = await this.#commit.run(
       this.#client,
-      [this.#keys.offset(this.#processor)],
+      [this.#keys.offset(this.#processor), ...(beside ? [beside.record] : [])],
       [this.#keys.prefix, ...guard, ...this.#effects.encode(effects)],
     );
     if (answer === 1) return 'committed';

@@ -12,6 +12,14 @@ export interface RowsPosition {
   readonly epoch: string;
   /** The first sequence that was folded: after the epoch's beginning, rows that have not changed since are missing. */
   readonly from: Seq;
+  /** Which making of the rows it is: what was rebuilt and flipped is another one, though of the same events. */
+  readonly making?: string;
+}
+
+export interface ReadRows {
+  readonly signal?: AbortSignal | undefined;
+  /** What was read before, with which these rows must make a whole. */
+  readonly of?: RowsPosition | undefined;
 }
 
 /**
@@ -23,9 +31,10 @@ export interface RowSource {
   position(): Promise<RowsPosition | undefined>;
   /**
    * The rows of `<schema>.<table>` in pages, in no order, each at least once; none for a table that is not cached (see `holds`).
-   * A row that changes meanwhile is given in its old or its new state.
+   * A row that changes meanwhile is given in its old or its new state. Rejects with `rows_interrupted` when they are not, or no
+   * longer, those of the position `of` (of when it began, if that is not given) or a later one of the same making.
    */
-  rows(table: string, options?: { readonly signal?: AbortSignal }): AsyncIterable<readonly CachedRow[]>;
+  rows(table: string, options?: ReadRows): AsyncIterable<readonly CachedRow[]>;
   /** Whether this table's rows are kept at all. */
   holds(table: string): Promise<boolean>;
 }

@@ -19,6 +19,8 @@ export interface RunnerParts<Effects> {
   readonly processor: Processor<Effects>;
   readonly store: StateStore<Effects>;
   readonly deadLetters: DeadLetters;
+  /** What it is called to metrics and health, where two of the same name are at work (default: its processor's name). */
+  readonly label?: string;
   /**
    * Fills the processor's memory with what the store holds, after its `reset` and before its first event; as often as it takes
    * to have it at one offset. Without it a processor keeps nothing in memory, or finds it as it goes.
@@ -44,7 +46,11 @@ const mendable = new Set(['offset_expired', 'log_regressed', 'epoch_changed']);
  * and offset in one step. Of several instances one works, the others wait for its lease.
  */
 export function startRunner<Effects>(context: RoleContext, parts: RunnerParts<Effects>): Role {
-  return { name: parts.processor.name, ...new Runner(context, parts).work };
+  return { name: labelOf(parts), ...new Runner(context, parts).work };
+}
+
+function labelOf<Effects>({ label, processor }: RunnerParts<Effects>): string {
+  return label ?? processor.name;
 }
 
 class Runner<Effects> {
@@ -56,7 +62,7 @@ class Runner<Effects> {
   readonly #stopping = new AbortController();
 
   constructor(context: RoleContext, parts: RunnerParts<Effects>) {
-    const { name } = parts.processor;
+    const label = labelOf(parts);
     this.#context = context;
     this.#parts = parts;
     this.#lease = new Lease(parts.store, `${hostname()}:${process.pid}:${randomUUID()}`, parts.leaseMs ?? 10_000, context.log);
@@ -64,9 +70,9 @@ class Runner<Effects> {
       ...parts,
       tickSubject: `${context.config.subject}._tick`,
       limits: { events: 1_000, bytes: 4 * 1024 ** 2, ...parts.limits },
-      metrics: runnerMetrics(context.metrics, name),
+      metrics: runnerMetrics(context.metrics, label),
       log: context.log,
-      onHealth: (ok, detail) => context.health.report(name, ok, detail),
+      onHealth: (ok, detail) => context.health.report(label, ok, detail),
     };
     this.work = startWork(context.signal, this.#stopping, () => this.#run());
   }
@@ -79,7 +85,7 @@ class Runner<Effects> {
         if (attempt > 0) await pause(backoffMs(attempt), signal);
       }
     } catch (error) {
-      this.#context.health.report(this.#parts.processor.name, false, messageOf(error));
+      this.#context.health.report(labelOf(this.#parts), false, messageOf(error));
       throw error;
     } finally {
       this.#session.metrics.working(false);
@@ -104,7 +110,7 @@ class Runner<Effects> {
       ending.abort();
     });
     this.#session.metrics.working(true);
-    this.#context.health.report(name, true, 'working');
+    this.#context.health.report(labelOf(this.#parts), true, 'working');
     try {
       if ((await new Session(this.#session, signal).run()) === 'lost')
         this.#context.log.warn(`${name}: the stored offset is not the expected one, loading again`);
@@ -148,7 +154,7 @@ class Runner<Effects> {
     // What it knows is of no use to anybody until it works again.
     this.#parts.processor.reset?.();
     this.#session.metrics.working(false);
-    this.#context.health.report(name, true, 'standing by: another instance works');
+    this.#context.health.report(labelOf(this.#parts), true, 'standing by: another instance works');
     this.#context.log.info(`${name}: another instance works, standing by`);
   }
 }

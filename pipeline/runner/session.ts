@@ -10,7 +10,7 @@ import { requireContinuity } from './offset-check.ts';
 import { Applier } from './poison.ts';
 import type { Processor } from './processor.ts';
 import type { RunnerMetrics } from './runner-metrics.ts';
-import { Redrives } from './redrive.ts';
+import { Redrives } from './redrive/redrives.ts';
 import { sameOffset, type Holes, type Offset, type StateStore } from './state-store.ts';
 
 /** What a session works with. */

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { RedisScript, type RedisClient } from '../../pipeline/clients/redis.ts';
 import { pause } from '../../pipeline/runtime/backoff.ts';
 import { HeadwaterError, refused } from '../../pipeline/runtime/errors.ts';
@@ -6,14 +6,15 @@ import type { RoleContext } from '../../pipeline/runtime/lifecycle.ts';
 import {
   difference,
   mostListed,
-  rebuildable,
   type Beside,
   type Comparison,
   type Difference,
   type Rebuildable,
   type Steering,
-} from '../../pipeline/runner/rebuild.ts';
-import { flipGuard, flipped, RedisRecord, runFlip } from '../../pipeline/runner/rebuild-redis.ts';
+} from '../../pipeline/runner/rebuild/model.ts';
+import { rebuildable } from '../../pipeline/runner/rebuild/rebuild.ts';
+import { overtaken } from '../../pipeline/runner/rebuild/refusals.ts';
+import { flipGuard, flipped, RedisRecord, runFlip } from '../../pipeline/runner/rebuild/redis-record.ts';
 import { RedisKeys } from '../../pipeline/runner/redis-keys.ts';
 import { RedisStateStore } from '../../pipeline/runner/redis-state-store.ts';
 import { madeAnew, plainHash } from './definition.ts';
@@ -23,7 +24,7 @@ import type { Definition } from './model.ts';
 import { definitionFold, type DefinitionParts } from './runner.ts';
 import { redisAggregates } from './store/commit.ts';
 import { aggregateKeys, namespaceOf, namespacesKey, registryKey } from './store/keys.ts';
-import { removeNamespace, statePatterns } from './store/mend.ts';
+import { statePatterns } from './store/mend.ts';
 import { entryText, processorName, Registry, type Entry } from './store/registry.ts';
 
 /*
@@ -44,7 +45,7 @@ async function rebuildOf(context: RoleContext, parts: Omit<DefinitionParts, 'met
   const record = new RedisRecord(parts.redis, new RedisKeys(), name);
   const hash = (await record.get('hash')) ?? madeAnew(entry.hash, randomBytes(4).toString('hex'));
   const definition = { ...entry.definition, hash };
-  const { fold } = definitionFold(context, definition, name, parts);
+  const { fold } = definitionFold(context, definition, parts);
   const made = rebuildable(context, { ...fold, beside: aggregateBeside(parts.redis, record, entry, definition) });
   if (plainHash(hash) === plainHash(entry.hash)) return made;
   const outdated = refused(
@@ -67,53 +68,59 @@ redis.call('HSET', KEYS[3], 'hash', ARGV[8])
 redis.call('SET', ARGV[9] .. ':forgotten', beside[1] + 1)
 ${flipped}`);
 
+/** KEYS: record, registry; ARGV: what has to stand beside, name, hash of what is to go, time of day, how it is to be named. What is served is never removed. */
+const dropScript = new RedisScript(`#!lua
+local standing = redis.call('HMGET', KEYS[1], 'state', 'making')
+if (standing[1] or '') .. ':' .. (standing[2] or '') ~= ARGV[1] or redis.call('HGET', KEYS[1], 'hash') ~= ARGV[3] then return 0 end
+local entry = redis.call('HGET', KEYS[2], ARGV[2])
+if entry and cjson.decode(entry).hash == ARGV[3] then return 2 end
+redis.call('HSET', KEYS[1], 'state', 'dropping', 'since', ARGV[4], 'making', ARGV[5])
+return 1`);
+
 function aggregateBeside(client: RedisClient, record: RedisRecord, entry: Entry, definition: Definition): Beside<AggregateEffects> {
   const { name, hash } = definition;
   const liveKeys = namespaceOf(name, entry.hash);
   const keys = namespaceOf(name, hash);
   const offsets = { live: liveKeys.offset(processorName), beside: keys.offset(processorName) };
-  const store = new RedisStateStore(client, processorName, keys, redisAggregates(definition));
+  const standing = { record: record.key, standing: () => record.standing };
+  const store = new RedisStateStore(client, processorName, keys, redisAggregates(definition), standing);
   return {
     name: record.name,
     store,
     follows: false,
     status: () => record.status(offsets),
-    async begin() {
-      await client.hsetnx(record.key, 'hash', hash);
-      if ((await record.get('hash')) !== hash)
-        throw new HeadwaterError('rebuild_busy', `another rebuild of ${record.name} has just begun`, {
-          hint: 'give the same command again to go on with it',
-        });
-      await record.set('filling');
+    begin: () => record.begin(offsets.beside, { hash }),
+    // What was read of the record at the beginning may not be true any more.
+    claim: (found) => record.claim(found, ['hash', hash]),
+    async clear() {
+      await record.wipe(keys.prefix, statePatterns);
+      // Nobody has read it yet.
+      await record.wipe(keys.prefix, ['forgotten']);
+      await record.restart(offsets.beside);
     },
-    clear: () => store.wipe(statePatterns),
+    holes: () => record.holes(offsets.beside),
     compare: (steering) =>
       compareWindows(client, { definition, prefixes: [liveKeys.prefix, keys.prefix], offsets: [offsets.live, offsets.beside] }, steering),
-    flip(_steering, state) {
-      return runFlip(
+    flip: () =>
+      runFlip(
         record,
         flipScript,
         [offsets.live, offsets.beside, record.key, registryKey, namespacesKey],
-        [
-          state,
-          new Date().toISOString(),
-          name,
-          entry.text,
-          entryText(definition),
-          `${name}:${entry.hash}`,
-          `${name}:${hash}`,
-          entry.hash,
-          keys.prefix,
-        ],
-      );
-    },
+        [name, entry.text, entryText(definition), `${name}:${entry.hash}`, `${name}:${hash}`, entry.hash, keys.prefix],
+      ),
     async remove(signal) {
-      if (hash === entry.hash)
-        throw new HeadwaterError('rebuild_unclear', `what stands beside ${record.name} cannot be told from what is served`);
-      await record.set('dropping');
-      await removeNamespace(client, keys, signal);
+      const making = randomUUID();
+      const begun = await dropScript.run(
+        client,
+        [record.key, registryKey],
+        [record.standing, name, hash, new Date().toISOString(), making],
+      );
+      if (begun === 2) throw new HeadwaterError('rebuild_unclear', `what stands beside ${record.name} cannot be told from what is served`);
+      if (begun !== 1) throw overtaken(record.name);
+      record.dropped(making);
+      await record.wipe(keys.prefix, ['*'], { signal, spared: [offsets.beside, keys.lease(processorName)] });
       signal.throwIfAborted();
-      await record.forget();
+      await record.forget(offsets.beside);
     },
   };
 }

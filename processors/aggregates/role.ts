@@ -15,6 +15,8 @@ import { entryText, processorName, Registry, type Entry, type Namespace } from '
 /** A definition at work. */
 export interface DefinitionRunner extends Role {
   offset(): Promise<Offset | undefined>;
+  /** Sees to it that each event that the state lacks has its letter: operators may have redriven or dropped it in the state that was served so far. */
+  completeLetters(): Promise<void>;
 }
 
 export interface AggregatesParts {
@@ -23,8 +25,8 @@ export interface AggregatesParts {
   readonly metrics: Pick<AggregateMetrics, 'definitions'>;
   /** The definitions in force; undefined when they have not changed since they were last asked for. */
   readonly definitions: () => Promise<ReadonlyMap<string, Definition> | undefined>;
-  /** `label`: what it is called to metrics, health and dead letters. */
-  readonly start: (definition: Definition, label: string) => DefinitionRunner;
+  /** `building`: another one is served under its name. */
+  readonly start: (definition: Definition, building: boolean) => DefinitionRunner;
   /** Removes everything of a namespace, until the signal fires. */
   readonly remove: (namespace: Namespace, signal: AbortSignal) => Promise<void>;
   /** How often the catalogue and the registry are looked at (default 2 s). */
@@ -36,6 +38,8 @@ export interface AggregatesParts {
 interface Running {
   readonly definition: Definition;
   readonly runner: DefinitionRunner;
+  /** It has been started beside the one that is served. */
+  readonly building: boolean;
   /** It has been in the registry: when something else is there now, another instance has put it there. */
   served: boolean;
   /** Where the log ended when it was last looked at. */
@@ -144,11 +148,14 @@ export class Aggregates implements Role {
     const other = entry && entry.hash !== hash ? entry : undefined;
     this.#yielded.delete(name);
     // Until this one has caught up readers have the one before, and that must not stand still.
-    if (other && isCurrent(other.definition, other.hash)) await this.#ensure(other.definition);
-    const running = await this.#ensure(definition);
+    if (other && isCurrent(other.definition, other.hash)) await this.#ensure(other.definition, false);
+    const running = await this.#ensure(definition, other !== undefined);
     if (other && !(await this.#caughtUp(running))) return;
-    // What has been told of the other one goes on in no way that anybody could follow.
-    if (other) await forgetChanges(this.#parts.redis, namespaceOf(name, hash), (await this.#parts.eventLog.bounds()).last);
+    if (other) {
+      await running.runner.completeLetters();
+      // What has been told of the other one goes on in no way that anybody could follow.
+      await forgetChanges(this.#parts.redis, namespaceOf(name, hash), (await this.#parts.eventLog.bounds()).last);
+    }
     if (entry?.text !== entryText(definition) && !(await this.#registry.exchange(name, entry?.text, definition))) return;
     running.served = true;
     if (other)
@@ -169,22 +176,25 @@ export class Aggregates implements Role {
     this.#yielded.add(name);
   }
 
-  /** The runner of a definition: the one that is at work, or a new one. */
-  async #ensure(definition: Definition): Promise<Running> {
+  /**
+   * The runner of a definition: the one that is at work, or a new one. One that has taken its place is started again as the one that is served: under
+   * the name of those before it, and ready to redrive their letters.
+   */
+  async #ensure(definition: Definition, building: boolean): Promise<Running> {
     const id = idOf(definition);
     const there = this.#running.get(id);
     if (!there) await this.#finishRemoval(definition);
     await this.#registry.announce(definition);
-    if (there && JSON.stringify(there.definition) === JSON.stringify(definition)) return there;
+    if (there?.building === building && JSON.stringify(there.definition) === JSON.stringify(definition)) return there;
     // What is shown or how long it is kept has changed, not what is stored.
     await this.#end(id);
-    const label = [...this.#running.values()].some((other) => other.definition.name === definition.name)
-      ? `${definition.name}.${definition.hash}`
-      : definition.name;
-    const runner = this.#parts.start(definition, `${processorName}.${label}`);
+    // Of each name there is one that is served, and one that is built: whose place it takes has no more to do.
+    for (const [other, running] of this.#running)
+      if (running.definition.name === definition.name && running.building === building) await this.#end(other);
+    const runner = this.#parts.start(definition, building);
     // The others go on without it; its health says that it does not.
     runner.done.catch((error: unknown) => this.#context.log.error(`aggregates: ${definition.name} has stopped: ${messageOf(error)}`));
-    const running = { definition, runner, served: false, head: undefined };
+    const running = { definition, runner, building, served: false, head: undefined };
     this.#running.set(id, running);
     return running;
   }

@@ -1,9 +1,11 @@
 import type { RedisClient } from '../../pipeline/clients/redis.ts';
-import type { EventLog } from '../../pipeline/log/event-log.ts';
+import type { EventLog, Seq } from '../../pipeline/log/event-log.ts';
 import type { DeadLetters } from '../../pipeline/runner/dead-letters.ts';
 import { microsOf } from '../../pipeline/runner/event-head.ts';
 import type { Processor } from '../../pipeline/runner/processor.ts';
-import type { RedisKeys } from '../../pipeline/runner/redis-keys.ts';
+import { RebuildLetters } from '../../pipeline/runner/rebuild/letters.ts';
+import { RedisRecord } from '../../pipeline/runner/rebuild/redis-record.ts';
+import { RedisKeys } from '../../pipeline/runner/redis-keys.ts';
 import { RedisStateStore } from '../../pipeline/runner/redis-state-store.ts';
 import { startRunner, type RunnerParts } from '../../pipeline/runner/runner.ts';
 import type { Offset } from '../../pipeline/runner/state-store.ts';
@@ -37,7 +39,6 @@ export interface DefinitionParts {
 export function definitionFold(
   context: RoleContext,
   definition: Definition,
-  label: string,
   { redis, eventLog, deadLetters, mostRecords }: Omit<DefinitionParts, 'metrics'>,
 ): { readonly engine: AggregateEngine; readonly fold: Omit<RunnerParts<AggregateEffects>, 'store'> } {
   const keys = namespaceOf(definition.name, definition.hash);
@@ -47,7 +48,7 @@ export function definitionFold(
     deadLetters,
     // Only what is stored may leave its memory.
     onCommitted: (_effects: AggregateEffects, { seq }: Offset) => engine.committed(seq),
-    processor: aggregateProcessor(label, definition, engine, { redis, keys, context }),
+    processor: aggregateProcessor(definition, engine, { redis, keys, context }),
     load: async () => {
       await noteBeginning(redis, keys, eventLog, definition.of);
       engine.restore(await loadMeta(redis, keys));
@@ -58,17 +59,23 @@ export function definitionFold(
 
 /**
  * One definition at work: its own offset and lease, in its own namespace.
- * @param label what it is called to metrics, health and dead letters
+ * @param building it has not taken its place yet: metrics and health call it by another name, and what operators want redriven is for the one that is served
  */
-export function startDefinition(context: RoleContext, definition: Definition, label: string, parts: DefinitionParts): DefinitionRunner {
-  const { redis, eventLog, metrics, leaseMs } = parts;
+export function startDefinition(context: RoleContext, definition: Definition, building: boolean, parts: DefinitionParts): DefinitionRunner {
+  const { redis, eventLog, deadLetters, metrics, leaseMs } = parts;
   const keys = namespaceOf(definition.name, definition.hash);
-  const { engine, fold } = definitionFold(context, definition, label, parts);
+  const { engine, fold } = definitionFold(context, definition, parts);
   const store = new RedisStateStore(redis, processorName, keys, redisAggregates(definition));
   const stopMetrics = metrics.watch(definition.name, engine);
+  const holes = (): Promise<readonly Seq[]> =>
+    new RedisRecord(redis, new RedisKeys(), nameOf(definition)).holes(keys.offset(processorName));
+  const letters = building
+    ? new RebuildLetters({ deadLetters, eventLog, processor: fold.processor, beside: { holes } }, context.log)
+    : undefined;
   const role = startRunner(context, {
     ...fold,
     store,
+    ...(letters && { label: `${nameOf(definition)}.${definition.hash}`, deadLetters: letters }),
     mend: (reason) => mended(reason, { redis, keys, store, eventLog, definition, context }),
     ...(leaseMs !== undefined && { leaseMs }),
   });
@@ -76,6 +83,7 @@ export function startDefinition(context: RoleContext, definition: Definition, la
     name: role.name,
     done: role.done,
     offset: () => store.offset(),
+    completeLetters: async () => letters?.complete(),
     stop: async () => {
       await role.stop();
       stopMetrics();
@@ -83,15 +91,20 @@ export function startDefinition(context: RoleContext, definition: Definition, la
   };
 }
 
+/** What it is called to dead letters, whatever its state is called: letters outlive states. */
+function nameOf({ name }: Definition): string {
+  return `${processorName}.${name}`;
+}
+
 /** The engine as the runner drives it. */
 function aggregateProcessor(
-  name: string,
   definition: Definition,
   engine: AggregateEngine,
   { redis, keys, context }: Pick<Mending, 'redis' | 'keys' | 'context'>,
 ): Processor<AggregateEffects> {
   const { log, config } = context;
   const { subject } = config;
+  const name = nameOf(definition);
   const dot = definition.table.indexOf('.');
   const table = tableToken(definition.table.slice(0, dot), definition.table.slice(dot + 1));
   const schema = `${subject}._schema.${table}`;

@@ -1,6 +1,7 @@
 import type { PgPool } from '../../pipeline/clients/postgres.ts';
-import type { Beside } from '../../pipeline/runner/rebuild.ts';
-import { postgresBeside, type ComparedRows } from '../../pipeline/runner/rebuild-postgres.ts';
+import type { Beside } from '../../pipeline/runner/rebuild/model.ts';
+import { postgresBeside } from '../../pipeline/runner/rebuild/postgres.ts';
+import type { ComparedRows } from '../../pipeline/runner/rebuild/postgres-comparison.ts';
 import type { AlertEffects } from './engine/saved.ts';
 import { alertEffects } from './store/alert-effects.ts';
 import { entitiesQuery } from './store/entity-journal.ts';

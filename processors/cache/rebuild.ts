@@ -1,11 +1,20 @@
 import { randomUUID } from 'node:crypto';
 import { RedisScript, unexpectedAnswer, type RedisClient } from '../../pipeline/clients/redis.ts';
-import { difference, mostListed, type Beside, type Comparison, type Difference, type Steering } from '../../pipeline/runner/rebuild.ts';
-import { flipGuard, flipped, RedisRecord, removeKeys, runFlip, swapLua } from '../../pipeline/runner/rebuild-redis.ts';
+import {
+  difference,
+  mostListed,
+  type Beside,
+  type Comparison,
+  type Difference,
+  type Refilled,
+  type Steering,
+} from '../../pipeline/runner/rebuild/model.ts';
+import { overtaken } from '../../pipeline/runner/rebuild/refusals.ts';
+import { flipGuard, flipped, RedisRecord, runFlip, swapLua } from '../../pipeline/runner/rebuild/redis-record.ts';
 import { RedisKeys } from '../../pipeline/runner/redis-keys.ts';
 import { RedisStateStore, scanKeys, type RedisEffects } from '../../pipeline/runner/redis-state-store.ts';
 import type { CacheEffects } from './fold.ts';
-import { cachePatterns, encodeTable, redisCache } from './redis-cache.ts';
+import { encodeTable, redisCache } from './redis-cache.ts';
 
 /*
  * The names of the cache's keys are a promise to readers of Redis, so a flip cannot point them elsewhere: rows have to change places. Nearly all rows are the same
@@ -16,33 +25,57 @@ import { cachePatterns, encodeTable, redisCache } from './redis-cache.ts';
  * - `judged`: set of these tables
  * - `noting`: which comparison it is; a fold that does not know of it makes another one due
  * - `unsettled`: another one is due, also since a whole table has changed
+ *
+ * The record's `refilled` is of a backfill that brought back what the log no longer held.
  */
 
 /** A fold that notes which rows it changes, while it is being compared. */
 function notingEffects(noting: () => string): RedisEffects<CacheEffects> {
   const lua = `
-local comparison, noted = redis.call('GET', prefix .. ':noting'), tonumber(ARGV[first + 1])
-if noted < 0 or (comparison and comparison ~= ARGV[first]) then redis.call('SET', prefix .. ':unsettled', 1) end
-first = first + 2
+local comparison = redis.call('GET', prefix .. ':noting')
+local unsettled = comparison and comparison ~= ARGV[first]
+local whole, noted = tonumber(ARGV[first + 1]), tonumber(ARGV[first + 2])
+first = first + 3
+for n = first, first + whole - 1 do
+  -- What happens to a table that is not held changes nothing.
+  if redis.call('SISMEMBER', prefix .. ':uncached', ARGV[n]) == 0 then unsettled = true end
+end
+first = first + whole
+if unsettled then redis.call('SET', prefix .. ':unsettled', 1) end
 for n = first, first + 2 * noted - 1, 2 do
   redis.call('SADD', prefix .. ':judged', ARGV[n])
   redis.call('SADD', prefix .. ':touched:' .. ARGV[n], ARGV[n + 1])
 end
-if noted > 0 then first = first + 2 * noted end
+first = first + 2 * noted
 ${redisCache.lua}`;
   return {
     lua,
     encode(effects) {
       const args = redisCache.encode(effects);
       const comparison = noting();
-      if (comparison === '') return ['', 0, ...args];
+      if (comparison === '') return ['', 0, 0, ...args];
       const { tables, uncached } = effects;
-      if (uncached.size > 0 || [...tables.values()].some(({ truncated }) => truncated !== undefined)) return [comparison, -1, ...args];
+      const truncated = [...tables].flatMap(([table, changes]) => (changes.truncated === undefined ? [] : [table]));
+      const whole = [...uncached.keys(), ...truncated].map(encodeTable);
       const noted = [...tables].flatMap(([table, { rows }]) => [...rows.keys()].flatMap((key) => [encodeTable(table), key]));
-      return [comparison, noted.length / 2, ...noted, ...args];
+      return [comparison, whole.length, noted.length / 2, ...whole, ...noted, ...args];
     },
   };
 }
+
+/**
+ * Begins a comparison, in one call: another's is there as a whole, or not at all. KEYS: the record; ARGV: what stands beside, prefix, which comparison.
+ * Answers whether another one was due, since a whole table had changed or another fold had been at work.
+ */
+const beginScript = new RedisScript(`#!lua
+local record = redis.call('HMGET', KEYS[1], 'state', 'making')
+if (record[1] or '') .. ':' .. (record[2] or '') ~= ARGV[1] then return 'overtaken' end
+local b = ARGV[2]
+for _, table in ipairs(redis.call('SMEMBERS', b .. ':judged')) do redis.call('UNLINK', b .. ':differs:' .. table, b .. ':touched:' .. table) end
+local due = redis.call('EXISTS', b .. ':unsettled')
+redis.call('UNLINK', b .. ':judged', b .. ':unsettled')
+redis.call('SET', b .. ':noting', ARGV[3])
+return due`);
 
 /**
  * KEYS: live offset, the one beside; ARGV: prefixes of the live cache and of the one beside, then `<table>:<key>` of rows. A row that one of the two cannot have
@@ -131,10 +164,20 @@ if not (sameHash(a .. ':truncated', b .. ':truncated') and sameSet(a .. ':uncach
   for name in pairs(names) do swap(a .. ':dropped:' .. name, b .. ':dropped:' .. name, by) end
   swap(a .. ':dropped', b .. ':dropped', by)
 end
+local refilled = redis.call('HGET', KEYS[3], 'refilled')
+local from = redis.call('HGET', KEYS[2], 'from')
+if refilled and refilled ~= '' and from then
+  refilled = cjson.decode(refilled)
+  if refilled.epoch == beside[2] and tonumber(from) <= refilled.by then redis.call('HSET', KEYS[2], 'from', refilled.from) end
+end
+redis.call('HDEL', KEYS[3], 'refilled')
 swap(KEYS[1], KEYS[2], by)
+redis.call('HSET', KEYS[1], 'making', ARGV[6])
 ${flipped}`);
 
 const pageRows = 200;
+/** How long a flip takes for each row that changes places, about, in ms. */
+const flipRowMs = 0.025;
 
 /** A second cache in Redis, and how it takes the place of the live one under its names. */
 export function cacheBeside(client: RedisClient, keys: RedisKeys = new RedisKeys()): Beside<CacheEffects> {
@@ -142,37 +185,50 @@ export function cacheBeside(client: RedisClient, keys: RedisKeys = new RedisKeys
   const besideKeys = new RedisKeys(record.key);
   const [a, b] = [keys.prefix, besideKeys.prefix];
   const offsets = [keys.offset('cache'), besideKeys.offset('cache')] as const;
-  const judged = ['judged', 'noting', 'unsettled', 'differs:*', 'touched:*'];
   let noting = '';
+  /** `from` of the offset beside becomes that of the whole epoch in the flip, if what it folds had been brought back before. */
+  const notedRefilled = (refilled: Refilled | undefined): Record<string, string> => ({
+    refilled: refilled ? JSON.stringify(refilled) : '',
+  });
   const store = new RedisStateStore(
     client,
     'cache',
     besideKeys,
     notingEffects(() => noting),
+    { record: record.key, standing: () => record.standing },
   );
+  // Its lease is of who works there, and not of what stands there.
+  const spared = [offsets[1], besideKeys.lease('cache')];
   return {
     name: 'cache',
     store,
     follows: false,
     status: () => record.status({ beside: offsets[1], live: offsets[0] }),
-    begin: () => record.set('filling'),
-    clear: () => store.wipe([...cachePatterns, ...judged]),
+    begin: (refilled) => record.begin(offsets[1], notedRefilled(refilled)),
+    claim: (found) => record.claim(found),
+    async clear(refilled) {
+      await record.set(notedRefilled(refilled));
+      await record.wipe(b, ['*'], { spared });
+      await record.restart(offsets[1]);
+    },
+    holes: () => record.holes(offsets[1]),
     async compare(steering) {
+      let due: unknown;
       // From the next commit on everything is noted.
       await steering.still(async () => {
-        await removeKeys(client, b, judged, steering.signal);
         noting = randomUUID();
-        await client.set(`${b}:noting`, noting);
+        due = await beginScript.run(client, [record.key], [record.standing, b, noting]);
       });
-      return compareRows(client, [a, b], offsets, steering);
+      if (Buffer.isBuffer(due)) throw overtaken('cache');
+      const why = due === 1 ? 'again, since a table has been truncated, or was left out, after the comparison before: ' : '';
+      return compareRows(client, [a, b], offsets, { ...steering, progress: (text) => steering.progress(`${why}${text}`) });
     },
-    flip(_steering, state) {
-      return runFlip(record, flipScript, [...offsets, record.key], [state, new Date().toISOString(), a, b, noting]);
-    },
+    flip: () => runFlip(record, flipScript, [...offsets, record.key], [a, b, noting, randomUUID()]),
     async remove(signal) {
-      await record.set('dropping');
-      await removeKeys(client, b, ['*'], signal);
-      await record.forget();
+      await record.drop();
+      await record.wipe(b, ['*'], { signal, spared });
+      signal.throwIfAborted();
+      await record.forget(offsets[1]);
     },
   };
 }
@@ -209,7 +265,7 @@ async function compareRows(client: RedisClient, prefixes: Prefixes, offsets: rea
     }
   }
   const moving = await recheck(client, prefixes[1], note, steering);
-  return { compared, differences, listed, moving };
+  return { compared, differences, listed, moving, pauseMs: Math.round((differences + moving) * flipRowMs) };
 }
 
 /** What had changed while it was looked at is looked at again. Returns how much changes all the time. */

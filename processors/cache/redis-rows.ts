@@ -1,6 +1,6 @@
 import type { Seq } from '../../pipeline/log/event-log.ts';
 import { RedisScript, unexpectedAnswer, type RedisClient } from '../../pipeline/clients/redis.ts';
-import type { CachedRow, RowSource, RowsPosition } from '../../pipeline/runner/row-source.ts';
+import type { CachedRow, ReadRows, RowSource, RowsPosition } from '../../pipeline/runner/row-source.ts';
 import { RedisKeys } from '../../pipeline/runner/redis-keys.ts';
 import { HeadwaterError } from '../../pipeline/runtime/errors.ts';
 import type { Catalog } from '../../schemas/catalog.ts';
@@ -13,14 +13,14 @@ if redis.call('SISMEMBER', KEYS[4], ARGV[1]) == 1 then return {redis.call('HGET'
 local row = redis.call('HMGET', KEYS[2], 'seq', 'event')
 return {redis.call('HGET', KEYS[1], 'seq'), row[1], row[2], redis.call('HGET', KEYS[3], ARGV[1])}`);
 
-/** Rows of the given keys, as many as make up a page: position, epoch, how many keys were looked at, then sequence and event of each row. */
+/** Rows of the given keys, as many as make up a page: position, epoch, making, how many keys were looked at, then sequence and event of each row. */
 const pageScript = new RedisScript(`#!lua flags=no-writes
-local offset = redis.call('HMGET', KEYS[1], 'seq', 'epoch')
+local offset = redis.call('HMGET', KEYS[1], 'seq', 'epoch', 'making')
 local truncated = tonumber(redis.call('HGET', KEYS[2], ARGV[1]) or 0)
-local page, bytes = {offset[1], offset[2], 0}, 0
+local page, bytes = {offset[1], offset[2], offset[3], 0}, 0
 for n = 3, #ARGV do
   local row = redis.call('HMGET', ARGV[2] .. ARGV[n], 'seq', 'event')
-  page[3] = n - 2
+  page[4] = n - 2
   if row[2] and tonumber(row[1]) > truncated then
     page[#page + 1] = row[1]
     page[#page + 1] = row[2]
@@ -66,8 +66,9 @@ export class RedisRows implements RowSource {
   }
 
   async position(): Promise<RowsPosition | undefined> {
-    const [seq, epoch, from] = await this.#client.hmget(this.#offset, 'seq', 'epoch', 'from');
-    return seq == null || epoch == null || from == null ? undefined : { seq: Number(seq), epoch, from: Number(from) };
+    const [seq, epoch, from, making] = await this.#client.hmget(this.#offset, 'seq', 'epoch', 'from', 'making');
+    if (seq == null || epoch == null || from == null) return undefined;
+    return { seq: Number(seq), epoch, from: Number(from), ...(making != null && { making }) };
   }
 
   async holds(table: string): Promise<boolean> {
@@ -78,11 +79,11 @@ export class RedisRows implements RowSource {
 
   /**
    * Redis gives every key that is there all the while at least once. Rejects with `rows_interrupted` when the cache is
-   * emptied or begun anew meanwhile, or stops holding the table: what is missing then cannot be known.
+   * emptied or begun anew meanwhile, or stops holding the table: what is missing then cannot be known; and when a rebuilt one takes its place.
    */
-  async *rows(table: string, { signal }: { readonly signal?: AbortSignal } = {}): AsyncGenerator<readonly CachedRow[], void, undefined> {
+  async *rows(table: string, { signal, of }: ReadRows = {}): AsyncGenerator<readonly CachedRow[], void, undefined> {
     const { prefix } = this.#keys;
-    const begun = await this.position();
+    const begun = of ?? (await this.position());
     let cursor = '0';
     do {
       signal?.throwIfAborted();
@@ -101,15 +102,16 @@ export class RedisRows implements RowSource {
     if (!(await this.holds(table)) || !continues(begun, await this.position())) throw interrupted(table);
   }
 
-  async #page(table: string, keys: readonly string[]): Promise<{ seq: Seq; epoch: string; keys: number; rows: readonly CachedRow[] }> {
+  async #page(table: string, keys: readonly string[]): Promise<Page> {
     const { prefix } = this.#keys;
     const answer = await pageScript.run(
       this.#client,
       [this.#offset, cacheKeys.truncated(prefix)],
       [encodeTable(table), cacheKeys.row(prefix, table, ''), ...keys],
     );
-    const [seq, epoch, looked, ...found] = asBuffers(answer, 'a page of rows');
-    return { seq: Number(seq), epoch: epoch?.toString() ?? '', keys: Number(looked), rows: pairs(found) };
+    const [seq, epoch, making, looked, ...found] = asBuffers(answer, 'a page of rows');
+    const offset = { seq: Number(seq), epoch: epoch?.toString() ?? '', ...(making && { making: making.toString() }) };
+    return { ...offset, keys: Number(looked), rows: pairs(found) };
   }
 
   get #offset(): string {
@@ -117,18 +119,28 @@ export class RedisRows implements RowSource {
   }
 }
 
-type Offset = Pick<RowsPosition, 'seq' | 'epoch'>;
+type Offset = Pick<RowsPosition, 'seq' | 'epoch' | 'making'>;
+
+interface Page extends Offset {
+  /** How many keys were looked at. */
+  readonly keys: number;
+  readonly rows: readonly CachedRow[];
+}
 
 /** Is it the cache that it was, though further perhaps? */
 function continues(begun: Offset | undefined, now: Offset | undefined): boolean {
-  return begun !== undefined && now !== undefined && now.epoch === begun.epoch && now.seq >= begun.seq;
+  return begun !== undefined && now !== undefined && now.epoch === begun.epoch && now.making === begun.making && now.seq >= begun.seq;
 }
 
 function interrupted(table: string): HeadwaterError {
-  return new HeadwaterError('rows_interrupted', `the cache was emptied, begun anew or stopped holding ${table} while it was read`, {
-    reaction: 'retry',
-    hint: 'read it again from the beginning',
-  });
+  return new HeadwaterError(
+    'rows_interrupted',
+    `the cache was emptied, begun anew, rebuilt, or stopped holding ${table} while it was read`,
+    {
+      reaction: 'retry',
+      hint: 'read it again from the beginning',
+    },
+  );
 }
 
 function pairs(flat: readonly (Buffer | null)[]): readonly CachedRow[] {

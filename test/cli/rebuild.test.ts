@@ -99,12 +99,16 @@ describe('headwater rebuild', function () {
   const valueOf = (event: string): number => (JSON.parse(event) as { after: { n: number } }).after.n;
 
   /** Reads by the names of keys alone, as fast as it can, until it is stopped. */
-  async function reading(signal: AbortSignal): Promise<{ readings: number; mended: number }> {
+  async function reading(
+    signal: AbortSignal,
+    progress: { readings: number; mended: number },
+  ): Promise<{ readings: number; mended: number }> {
     const client: RedisClient = await connectRedis(redis.url, silentLogger());
     const newest = new Map<string, number>();
-    let [readings, position, mended] = [0, 0, 0];
+    let position = 0;
     try {
-      for (; !signal.aborted; readings++) {
+      for (; !signal.aborted; progress.readings++) {
+        const { readings } = progress;
         const ids = Array.from({ length: 10 }, (_, i) =>
           i % 2 ? `b${(readings * 7 + i) % busy}` : `s${((readings * 13 + i) % still) + 1}`,
         );
@@ -123,13 +127,13 @@ describe('headwater rebuild', function () {
           else seen.add(valueOf(event!) === -1 ? 'wrong' : 'right');
         }
         expect(seen.size, 'some rows are of before the flip and some of after it').to.be.at.most(1);
-        if (seen.has('right')) mended ||= readings;
-        else expect(seen.has('wrong') && mended > 0, 'wrong again').to.equal(false);
+        if (seen.has('right')) progress.mended ||= readings;
+        else expect(seen.has('wrong') && progress.mended > 0, 'wrong again').to.equal(false);
       }
     } finally {
       closeRedis(client);
     }
-    return { readings, mended };
+    return progress;
   }
 
   it('mends a live cache while it is read and written, killed again and again, and the live one killed around the flip', async () => {
@@ -142,7 +146,8 @@ describe('headwater rebuild', function () {
     }
     const stopWriting = writing();
     const stopReading = new AbortController();
-    const read = reading(stopReading.signal);
+    const progress = { readings: 0, mended: 0 };
+    const read = reading(stopReading.signal, progress);
     read.catch(() => undefined);
     try {
       for (const wait of [0, 200, 600]) {
@@ -175,6 +180,7 @@ describe('headwater rebuild', function () {
     } finally {
       const last = await stopWriting();
       await until(async () => (await offset()) >= last - 50, 30_000, 'the cache at the end').catch(() => undefined);
+      await until(() => Promise.resolve(progress.mended > 0), 10_000, 'a reader that sees the mended rows').catch(() => undefined);
       stopReading.abort();
     }
     const { readings, mended } = await read;
@@ -213,6 +219,14 @@ describe('headwater rebuild', function () {
         ([got, said]: [number, string]) => got === code && said.includes(text),
       );
     }
+    // What is being removed is nothing to flip, and no reason to begin a new one.
+    await redis.client.hset(record, { state: 'dropping', since: new Date().toISOString() });
+    const dropping = await rebuild('cache', '--flip');
+    expect([dropping.code, dropping.stderr]).to.satisfy(
+      ([code, said]: [number, string]) => code === 3 && said.includes('nothing stands beside'),
+    );
+    expect((await rebuild('cache', '--abort')).stdout).to.contain('removed');
+    expect((await rebuild('--status')).stdout).to.contain('Nothing stands beside');
     expect((await rebuild('--help')).stdout).to.contain('rebuild cache --no-flip');
   });
 });

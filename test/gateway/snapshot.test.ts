@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import type { CachedRow, RowSource } from '../../pipeline/runner/row-source.ts';
+import { HeadwaterError } from '../../pipeline/runtime/errors.ts';
 import { memoryHarness, price, TestClient, until, type Frame } from './support/harness.ts';
 
 /** Rows that are a fold of the events, as of a position, while some have been written since. */
@@ -47,6 +48,42 @@ describe('gateway, snapshot then stream', () => {
     const page = await client.next('snapshot');
     expect((page['items'] as Frame[]).map(({ seq }) => seq)).to.deep.equal([1_008]);
     await at.stop();
+  });
+
+  it('sends rows of before a rebuild or of after it, never some of each', async () => {
+    for (const given of [0, 600]) {
+      let making = 'old';
+      const source: RowSource = {
+        position: () => Promise.resolve({ seq: 1_900, epoch: 'epoch-1', from: 1, making }),
+        holds: () => Promise.resolve(true),
+        async *rows(_table, { of } = {}) {
+          if (of?.making === 'old' && making === 'old') {
+            yield await Promise.resolve(rows.slice(0, Math.max(given, 1)));
+            making = 'new';
+          }
+          if (of?.making !== making) throw new HeadwaterError('rows_interrupted', 'rebuilt');
+          yield rows;
+        },
+      };
+      const at = await memoryHarness({ events, parts: { rows: source } });
+      const client = await TestClient.open(at.gateway);
+      expect(await client.subscribe({ sub: 'a', channel: 'prices', snapshot: true })).to.include({ start: 1_901 });
+      const sent = (): number[] =>
+        client.frames
+          .filter(({ type }) => type === 'snapshot')
+          .flatMap((page) => (page['items'] as Frame[]).map(({ seq }) => seq as number));
+      if (given === 0) {
+        // Nothing had been sent: it begins again.
+        await client.next('caught_up');
+        expect(sent()).to.deep.equal(Array.from({ length: 900 }, (_, i) => 1_001 + i));
+      } else {
+        expect(await client.next('error')).to.include({ code: 'snapshot_unavailable', sub: 'a' });
+        expect(sent().length).to.be.within(1, 600);
+        expect(await client.subscribe({ sub: 'again', channel: 'prices', snapshot: true })).to.include({ start: 1_901 });
+        await client.next('caught_up');
+      }
+      await at.stop();
+    }
   });
 
   it('says snapshot_unavailable without a cache, for a table it does not hold, and when it fails in the middle', async () => {

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { LogEvent, NewEvent } from '../../pipeline/log/event-log.ts';
-import { RedriveOrder } from '../../pipeline/runner/redrive-order.ts';
+import { RedriveOrder } from '../../pipeline/runner/redrive/order.ts';
 import { MemoryLog } from '../support/memory-log.ts';
 import { rowEvent } from '../support/row-events.ts';
 

@@ -2,10 +2,12 @@ import { expect } from 'chai';
 import { connectNats, jetstreamManager, type JetStreamManager, type NatsConnection } from '../../pipeline/clients/nats.ts';
 import type { LogEvent, NewEvent } from '../../pipeline/log/event-log.ts';
 import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
-import type { RedriveResult } from '../../pipeline/runner/dead-letters.ts';
+import type { DeadLetter, RedriveResult } from '../../pipeline/runner/dead-letters.ts';
+import { idOf } from '../../pipeline/runner/event-head.ts';
 import { JetStreamDeadLetters } from '../../pipeline/runner/jetstream-dead-letters.ts';
 import type { Processor, RedriveRules } from '../../pipeline/runner/processor.ts';
-import { DeadLetterDesk, type ListedLetter } from '../../pipeline/runner/redrive-desk.ts';
+import { DeadLetterDesk, type ListedLetter } from '../../pipeline/runner/redrive/desk.ts';
+import { JetStreamRedrives } from '../../pipeline/runner/redrive/requests.ts';
 import { startRunner } from '../../pipeline/runner/runner.ts';
 import type { Role, RoleContext } from '../../pipeline/runtime/lifecycle.ts';
 import { silentLogger } from '../../pipeline/runtime/logging.ts';
@@ -197,6 +199,53 @@ describe('redriving', function () {
       expect(await listed()).to.deep.equal([]);
     });
 
+    it('keeps a letter from before states noted what they lack, unless the state lacks its event by now', async () => {
+      log.add(insert(1), insert(2, 1), insert(3));
+      poison = () => false;
+      const role = await start();
+      await settled();
+      const deadLetters = await JetStreamDeadLetters.open(connection, { stream: `${name}DL`, subject: `${name}DL` });
+      for (const seq of [1, 3])
+        await deadLetters.publish({
+          processor: 'recorder',
+          seq,
+          id: idOf((await log.get(seq))!),
+          code: 'bad_event',
+          reason: 'of old',
+          attempts: 3,
+          at: new Date().toISOString(),
+          event: Buffer.from('{"n":1}'),
+        });
+      expect((await redriveAll('recorder', tick)).map(({ seq, outcome }) => `${seq} ${outcome}`)).to.deep.equal(['1 failed', '3 failed']);
+      const kept = await listed();
+      expect(kept.map(({ seq, reason, asked }) => ({ seq, reason, asked }))).to.deep.equal(
+        [1, 3].map((seq) => ({ seq, reason: 'of old', asked: false })),
+      );
+      await role.stop();
+
+      // Made anew by a processor that notes it: the letter there is stands for the hole.
+      [store, poison] = [new MemoryStateStore<string>(), (id) => id === 1];
+      await start();
+      await settled();
+      expect([...store.missing]).to.deep.equal([1]);
+      poison = () => false;
+      expect((await redriveAll('recorder', tick)).map(({ seq, outcome }) => `${seq} ${outcome}`)).to.deep.equal(['1 applied', '3 failed']);
+      expect(store.state).to.deep.equal(['2:2:insert', '3:3:insert', '1:1:insert']);
+    });
+
+    it('applies an event once that has two letters', async () => {
+      log.add(insert(1), insert(2, 1));
+      await start({ of: 'events' });
+      await settled();
+      const [letter] = await listed();
+      const deadLetters = await JetStreamDeadLetters.open(connection, { stream: `${name}DL`, subject: `${name}DL` });
+      await deadLetters.publish({ ...letter!, event: letter!.event!, id: 'published once more, after the window of the stream' });
+      poison = () => false;
+      expect((await redriveAll('recorder', tick)).map(({ outcome }) => outcome)).to.deep.equal(['applied', 'unneeded']);
+      expect(store.state).to.deep.equal(['2:2:insert', '1:1:insert']);
+      expect(await listed()).to.deep.equal([]);
+    });
+
     it('goes on with other events while it works, and takes a commit whose answer was lost for its own', async () => {
       log.add(insert(1), insert(2, 1));
       await start({ of: 'events' });
@@ -238,6 +287,51 @@ describe('redriving', function () {
       ]);
       expect(Buffer.from(dropped[0]!.event!).toString()).to.equal(Buffer.from(insert(1).data).toString());
       expect(await desk.counts()).to.deep.equal(new Map());
+    });
+  });
+
+  describe('in the stream', () => {
+    let requests: JetStreamRedrives;
+    const of = { processor: 'recorder', reason: 'odd', attempts: 3, code: 'bad_event', at: '2026-11-22T12:00:00.000Z', epoch: 'epoch-1' };
+    const letter = (seq: number): DeadLetter => ({ ...of, seq, id: '', subject: 'ev._mark', event: Buffer.from('{}') });
+    beforeEach(async () => {
+      const settings = { stream: `${name}DL`, subject: `${name}DL` };
+      const deadLetters = await JetStreamDeadLetters.open(connection, settings);
+      for (const seq of [1, 2, 3]) await deadLetters.publish(letter(seq));
+      requests = new JetStreamRedrives({ connection, jsm, ...settings }, 300);
+    });
+
+    it('leaves one letter of each event that failed again, whenever it was killed', async () => {
+      await desk.request(
+        'recorder',
+        [1, 2, 3].map((place) => ({ place, bytes: 2 })),
+      );
+      const request = (await requests.next('recorder'))!;
+      const again = (seq: number): DeadLetter => ({ ...letter(seq), reason: 'odd still', attempts: 6 });
+      // Killed: the first letter is put back, and neither the one it stands for is removed, nor the request.
+      const nowhere = 2 ** 40;
+      await requests.finish('recorder', { ...request, place: nowhere }, [
+        { place: nowhere, outcome: 'failed', reason: 'odd still', letter: again(1) },
+      ]);
+      // Another session has it from the store that they failed, and does not know why.
+      const failed = request.letters.map((place) => ({ place, outcome: 'failed' as const }));
+      for (let n = 0; n < 2; n++) await requests.finish('recorder', request, failed);
+      expect((await listed()).map(({ seq, attempts }) => `${seq} ${attempts}`).sort()).to.deep.equal(['1 6', '2 3', '3 3']);
+      expect(await requests.next('recorder')).to.equal(undefined);
+    });
+
+    it('forgets what became of requests once nobody waits for it', async () => {
+      const records = async (): Promise<number> =>
+        Object.keys((await jsm.streams.info(`${name}DL`, { subjects_filter: `${name}DL._redriven.>` })).state.subjects ?? {}).length;
+      const [request] = await desk.request('recorder', [{ place: 1, bytes: 2 }]);
+      await requests.finish('recorder', { ...request!, letters: [1] }, [{ place: 1, outcome: 'applied', seq: 1 }]);
+      await requests.tidy('recorder');
+      expect(await records()).to.equal(1);
+      await until(async () => {
+        await requests.tidy('recorder');
+        return (await records()) === 0;
+      });
+      expect((await listed()).map(({ seq }) => seq)).to.deep.equal([2, 3]);
     });
   });
 

@@ -2,7 +2,7 @@ import { connectNats, jetstreamManager, type NatsConnection } from '../../pipeli
 import type { LogEvent, ReadOptions, Seq } from '../../pipeline/log/event-log.ts';
 import type { DeadLetters, RedriveResult } from '../../pipeline/runner/dead-letters.ts';
 import { JetStreamDeadLetters } from '../../pipeline/runner/jetstream-dead-letters.ts';
-import { DeadLetterDesk, type WantedLetter } from '../../pipeline/runner/redrive-desk.ts';
+import { DeadLetterDesk, type WantedLetter } from '../../pipeline/runner/redrive/desk.ts';
 import { silentLogger } from '../../pipeline/runtime/logging.ts';
 import { FaultyLog } from './faulty-log.ts';
 import { until } from './role-context.ts';

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { NewEvent } from '../../../pipeline/log/event-log.ts';
-import type { Rebuildable } from '../../../pipeline/runner/rebuild.ts';
+import type { Rebuildable } from '../../../pipeline/runner/rebuild/model.ts';
 import type { Role } from '../../../pipeline/runtime/lifecycle.ts';
 import { definitionsOf } from '../../../processors/aggregates/definition.ts';
 import { AggregateReader } from '../../../processors/aggregates/read/reader.ts';
@@ -101,6 +101,35 @@ describe('rebuild of aggregates', () => {
     expect(await (await rebuildOf('price')).remove('kept')).to.equal(true);
     expect(await redis.client.keys(`${namespaceOf('price', anew.hash).prefix}:*`)).to.deep.equal([]);
     expect((await storedWindows(redis.client, price)).length).to.be.greaterThan(0);
+  });
+
+  it('removes nothing that has been flipped while an abort waited, nor what another command has begun', async () => {
+    for (let n = 0; n < 300; n++) await change(n % 40, `${n % 17}.5`);
+    start();
+    await untilFolded(redis, definitions.values(), log.head);
+    await until(async () => (await new Registry(redis.client).entries()).size === 2);
+    const right = await storedWindows(redis.client, price);
+    const codeOf = (error: unknown): string => (error as { code: string }).code;
+    const early = await rebuildOf('price');
+    await (await rebuildOf('price')).rebuild({ flip: false });
+    expect(await early.remove('filling').catch(codeOf)).to.equal('rebuild_overtaken');
+    const aborting = await rebuildOf('price');
+    let removal: Promise<boolean | string> | undefined;
+    const flipping = (await rebuildOf('price')).rebuild({
+      flip: true,
+      // It has the lease, and what stands there is not flipped yet.
+      onCompared: () => void (removal ??= aborting.remove('filling').catch(codeOf)),
+    });
+    expect((await ticking(flipping)).flipped).to.equal(true);
+    expect(await removal).to.equal('rebuild_kept');
+    const anew = { ...price, hash: await served() };
+    expect(anew.hash).to.not.equal(price.hash);
+    await change(1, '7.5');
+    await untilFolded(redis, [anew], log.head);
+    expect((await storedWindows(redis.client, anew)).length).to.be.at.least(right.length);
+    expect(await (await rebuildOf('price')).status()).to.include({ state: 'kept' });
+    expect(await (await rebuildOf('price')).remove('kept')).to.equal(true);
+    expect(await redis.client.keys(`${namespaceOf('price', price.hash).prefix}:*`)).to.deep.equal([]);
   });
 
   it('never shows a reader an older state, and misses nothing, while changes go on', async () => {

@@ -6,12 +6,16 @@ import type { NewEvent } from '../../../pipeline/log/event-log.ts';
 import type { DeadLetter } from '../../../pipeline/runner/dead-letters.ts';
 import type { Role, RoleContext } from '../../../pipeline/runtime/lifecycle.ts';
 import { definitionsOf } from '../../../processors/aggregates/definition.ts';
+import { aggregateMetrics } from '../../../processors/aggregates/metrics.ts';
 import type { Definition } from '../../../processors/aggregates/model.ts';
+import { aggregateRebuilds } from '../../../processors/aggregates/rebuild.ts';
+import { startDefinition } from '../../../processors/aggregates/runner.ts';
 import { aggregateKeys, namespaceOf } from '../../../processors/aggregates/store/keys.ts';
 import { Registry } from '../../../processors/aggregates/store/registry.ts';
 import { parseCatalog } from '../../../schemas/catalog-file.ts';
 import { FaultyLog } from '../../support/faulty-log.ts';
 import { redisDatabase, type RedisDatabase } from '../../support/redis-database.ts';
+import { redriveWorld, type RedriveWorld } from '../../support/redrive-world.ts';
 import { roleContext, until } from '../../support/role-context.ts';
 import { idText, rowEvent, tickEvent } from '../../support/row-events.ts';
 import { temporaryDirectory } from '../../support/servers.ts';
@@ -174,6 +178,68 @@ describe('aggregates role', () => {
       start({ price: perMinute });
       await until(async () => (await served())['price'] === minutely.hash);
       expect(await total(minutely)).to.equal(60);
+    });
+  });
+
+  describe('and its dead letters', () => {
+    let world: RedriveWorld;
+    beforeEach(async () => {
+      world = await redriveWorld();
+      ({ log } = world);
+      log.add(...events(1, 10));
+    });
+    afterEach(() => world.close());
+    const tick = (): void => log.add(tickEvent(log.head + 1));
+    const poison = async (n: number): Promise<void> => {
+      world.log.garbled.add(log.head + 1);
+      log.add(event(n));
+      await world.buried('aggregates.price');
+    };
+
+    it('are called alike whatever its state is called, and redriven in the state that is served', async () => {
+      start({ price }, { deadLetters: world.deadLetters });
+      await untilFolded(redis, [hourly], 10);
+      await poison(11);
+      const context = roleContext();
+      const [rebuild] = await aggregateRebuilds(context, { redis: redis.client, eventLog: log, deadLetters: world.deadLetters });
+      const flipping = rebuild!.rebuild({ flip: true });
+      const timer = setInterval(tick, 50);
+      await flipping.finally(() => clearInterval(timer));
+      const anew = (await new Registry(redis.client).entries()).get('price')!.definition;
+      expect(anew.hash).to.not.equal(hourly.hash);
+      // The state that was made anew has the event.
+      expect(await world.redrive('aggregates.price', tick)).to.deep.equal(['11 unneeded']);
+      const seq = log.head + 1;
+      await poison(12);
+      expect(await total(anew)).to.equal(11);
+      expect(await world.redrive('aggregates.price', tick)).to.deep.equal([`${seq} applied`]);
+      expect(await total(anew)).to.equal(12);
+    });
+
+    it('are those of a changed definition once that is served, also when they were redriven in the former one meanwhile', async () => {
+      const context = roleContext();
+      start({ price }, { file, context, deadLetters: world.deadLetters });
+      await untilFolded(redis, [hourly], 10);
+      await poison(11);
+      // The changed definition cannot apply it, either, and is interrupted while it is built.
+      world.log.garbled.add(11);
+      const building = startDefinition(roleContext(), minutely, true, {
+        redis: redis.client,
+        eventLog: log,
+        deadLetters: world.deadLetters,
+        metrics: aggregateMetrics(roleContext().metrics),
+      });
+      await untilFolded(redis, [minutely], 11);
+      await building.stop();
+      world.log.garbled.clear();
+      expect(await world.redrive('aggregates.price', tick)).to.deep.equal(['11 applied']);
+      expect([await total(hourly), await total(minutely)]).to.deep.equal([11, 10]);
+
+      writeFileSync(file, yaml({ price: perMinute }));
+      await until(async () => (await served())['price'] === minutely.hash);
+      await until(() => context.health.checks.map(({ name }) => name).join() === 'aggregates,aggregates.price');
+      expect(await world.redrive('aggregates.price', tick)).to.deep.equal(['11 applied']);
+      expect(await total(minutely)).to.equal(11);
     });
   });
 

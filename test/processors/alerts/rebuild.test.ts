@@ -2,11 +2,12 @@ import { expect } from 'chai';
 import { migrate } from '../../../deploy/migrate.ts';
 import { createPool, type PgPool } from '../../../pipeline/clients/postgres.ts';
 import type { NewEvent } from '../../../pipeline/log/event-log.ts';
-import type { Rebuildable } from '../../../pipeline/runner/rebuild.ts';
+import type { Rebuildable, Steering } from '../../../pipeline/runner/rebuild/model.ts';
 import type { RoleContext } from '../../../pipeline/runtime/lifecycle.ts';
 import type { Role } from '../../../pipeline/runtime/lifecycle.ts';
 import { silentLogger } from '../../../pipeline/runtime/logging.ts';
 import { alerts } from '../../../processors/alerts.ts';
+import { alertsBeside } from '../../../processors/alerts/rebuild.ts';
 import type { ProcessorConnections } from '../../../processors/processor-factory.ts';
 import { defaultCatalog } from '../../../schemas/catalog.ts';
 import { MemoryLog } from '../../support/memory-log.ts';
@@ -48,7 +49,11 @@ describe('rebuild of alerts', () => {
     await pool.end();
     await database.drop();
   });
-  beforeEach(() => {
+  beforeEach(async () => {
+    for (const table of ['processor_offsets', 'processor_rebuilds', 'alert_history', 'alert_outbox'])
+      await pool.query(`TRUNCATE headwater.${table} CASCADE`);
+    for (const table of ['tables', 'rules', 'episodes', 'entities', 'samples', 'journal'])
+      await pool.query(`TRUNCATE headwater.alert_state_${table}`);
     log = new MemoryLog();
     stop = new AbortController();
     context = roleContext(stop.signal);
@@ -128,11 +133,40 @@ describe('rebuild of alerts', () => {
     expect(await count(`processor_offsets WHERE processor = 'alerts' AND namespace = 'alerts'`)).to.equal(1);
   });
 
+  it('does not hold the live processor up for a fold that does not come along, and not for long for one that stops', async () => {
+    await append(tickEvent(1));
+    live = await alerts.start(context, connections);
+    await until(() => liveAt(1));
+    const beside = alertsBeside(pool, 'alerts');
+    const asked: (number | undefined)[] = [];
+    const steering = (reaches: (withinMs: number | undefined) => boolean): Steering => ({
+      signal: stop.signal,
+      progress: () => undefined,
+      still: (work) => work(),
+      reach(_seq, withinMs) {
+        asked.push(withinMs);
+        return Promise.resolve(reaches(withinMs));
+      },
+    });
+    // Another holds the row: who locks it, too, would have to wait.
+    const other = await pool.connect();
+    try {
+      await other.query(`BEGIN; SELECT FROM headwater.processor_offsets WHERE processor = 'alerts' FOR UPDATE`);
+      expect(await beside.flip(steering(() => false))).to.equal('behind');
+      await other.query('ROLLBACK');
+    } finally {
+      other.release();
+    }
+    expect(asked.every((withinMs) => withinMs === undefined)).to.equal(true);
+    asked.length = 0;
+    for (let n = 0; n < 4; n++) expect(await beside.flip(steering((withinMs) => withinMs === undefined))).to.equal('behind');
+    const held = asked.filter((withinMs) => withinMs !== undefined);
+    expect(held).to.have.length(4);
+    expect(Math.min(...held)).to.be.at.most(300);
+    expect(Math.max(...held)).to.be.at.most(1_000);
+  });
+
   it('loses no alert of a live instance that goes on firing all the while', async () => {
-    for (const table of ['processor_offsets', 'processor_rebuilds', 'alert_history', 'alert_outbox'])
-      await pool.query(`TRUNCATE headwater.${table} CASCADE`);
-    for (const table of ['tables', 'rules', 'episodes', 'entities', 'samples', 'journal'])
-      await pool.query(`TRUNCATE headwater.alert_state_${table}`);
     const row = rule(2);
     await append(rowEvent(1, 'insert', { schema: 'headwater', table: 'alert_rules', key: { id: row['id'] }, after: row }));
     live = await alerts.start(context, connections);

@@ -1,10 +1,12 @@
 import { expect } from 'chai';
+import type { RedisClient } from '../../../pipeline/clients/redis.ts';
 import type { NewEvent } from '../../../pipeline/log/event-log.ts';
-import { rebuildable, type Comparison, type Rebuildable } from '../../../pipeline/runner/rebuild.ts';
+import type { Beside, Comparison, Rebuildable, Steering } from '../../../pipeline/runner/rebuild/model.ts';
+import { rebuildable } from '../../../pipeline/runner/rebuild/rebuild.ts';
 import { RedisStateStore } from '../../../pipeline/runner/redis-state-store.ts';
 import { startRunner } from '../../../pipeline/runner/runner.ts';
 import type { Role, RoleContext } from '../../../pipeline/runtime/lifecycle.ts';
-import { cacheProcessor } from '../../../processors/cache/fold.ts';
+import { cacheProcessor, type CacheEffects } from '../../../processors/cache/fold.ts';
 import { cacheBeside } from '../../../processors/cache/rebuild.ts';
 import { redisCache } from '../../../processors/cache/redis-cache.ts';
 import { RedisRows } from '../../../processors/cache/redis-rows.ts';
@@ -22,6 +24,14 @@ const price = (n: number, id: number, op = 'update'): NewEvent =>
   op === 'delete'
     ? rowEvent(n, op, { key: { id: `${id}` }, before: { id: `${id}` } })
     : rowEvent(n, op, { key: { id: `${id}` }, after: { id: `${id}`, n } });
+
+/** Of a fold that has ended. */
+const unsteered = (signal: AbortSignal): Steering => ({
+  signal,
+  progress: () => undefined,
+  reach: () => Promise.resolve(false),
+  still: (work) => work(),
+});
 
 describe('rebuild of the cache', () => {
   let redis: RedisNamespace;
@@ -66,6 +76,13 @@ describe('rebuild of the cache', () => {
       beside: cacheBeside(redis.client, redis.keys),
       processor: cacheProcessor(catalog),
     });
+  }
+
+  /** What stands beside, as a process has it that works there from now on. */
+  async function claimed(client: RedisClient = redis.client): Promise<Beside<CacheEffects>> {
+    const beside = cacheBeside(client, redis.keys);
+    await beside.claim((await beside.status())!);
+    return beside;
   }
 
   const liveAt = async (seq: number): Promise<boolean> => (await liveStore().offset())?.seq === seq;
@@ -121,7 +138,7 @@ describe('rebuild of the cache', () => {
     const { flipped, comparison } = await ticking(rebuild.rebuild({ flip: false, onCompared: (found) => (compared = found) }));
     expect(flipped).to.equal(false);
     expect(comparison).to.equal(compared);
-    expect(comparison).to.include({ differences: 4, moving: 0 });
+    expect(comparison).to.include({ differences: 4, moving: 0, pauseMs: 0 });
     expect(comparison.listed.map(({ what }) => what)).to.have.members(['1', '2', '3', 'ghost'].map((id) => `public.prices/${id}`));
     expect(comparison.listed.find(({ what }) => what.endsWith('/ghost'))).to.include({ beside: undefined });
     expect(comparison.listed.find(({ what }) => what.endsWith('/2'))).to.include({ live: undefined });
@@ -153,6 +170,165 @@ describe('rebuild of the cache', () => {
     expect(await rebuild.status()).to.equal(undefined);
     expect(await redis.client.keys(`${redis.keys.prefix}:rebuild:*`)).to.deep.equal([]);
     expect((await seen()).size).to.equal(right.size);
+  });
+
+  it('may be what snapshots are taken of after a trim, if a backfill brought back what the log no longer held', async () => {
+    for (let id = 1; id <= 50; id++) await append([price(log.head + 1, id, 'insert')]);
+    startLive();
+    await until(() => liveAt(50));
+    expect((await rows.position())?.from).to.equal(1);
+    log.trim(40);
+    const right = await seen();
+    const backfill = async (): Promise<number> => {
+      const by = log.head + 1;
+      for (const [id, n] of right) {
+        const key = { id };
+        await append([rowEvent(log.head + 1, 'read', { key, after: { id, n } })]);
+      }
+      return by;
+    };
+    const rebuilt = async (onTrimmed: () => Promise<number | undefined>): Promise<number | undefined> => {
+      await ticking(rebuildOf().rebuild({ flip: true, onTrimmed }));
+      return (await rows.position())?.from;
+    };
+    expect(await rebuilt(backfill), 'after a backfill').to.equal(1);
+    expect(await seen()).to.deep.equal(right);
+    await rebuildOf().remove('kept');
+    // Without one, rows are missing, and no later backfill of nobody's makes up for it: then the state of before is whole.
+    expect(await rebuilt(() => Promise.resolve(undefined)), 'without a backfill').to.equal(40);
+    await ticking(rebuildOf().rebuild({ flip: true, back: true }));
+    expect((await rows.position())?.from, 'back again').to.equal(1);
+    await rebuildOf().remove('kept');
+    // A part of the backfill is trimmed, too, before the fold has begun.
+    const late = async (): Promise<number> => {
+      const by = await backfill();
+      log.trim(by + 7);
+      return by;
+    };
+    const from = (await rebuilt(late))!;
+    expect(from, 'when a part of the backfill is gone').to.be.greaterThan(40);
+  });
+
+  it('flips while a table without primary key is written and truncated, which no cache holds', async () => {
+    for (let id = 1; id <= 300; id++) await append([price(log.head + 1, id, 'insert')]);
+    const keyless = (n: number, op: string): NewEvent => rowEvent(n, op, { table: 'history', ...(op === 'insert' && { after: { n } }) });
+    await append([keyless(log.head + 1, 'insert')]);
+    startLive();
+    await until(() => liveAt(log.head));
+    await spoil();
+    let done = false;
+    const load = (async () => {
+      while (!done) {
+        const n = log.head;
+        await append([keyless(n + 1, 'insert'), price(n + 2, (n % 300) + 1), keyless(n + 3, 'truncate'), tickEvent(n + 4)]);
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+    })();
+    const giveUp = setTimeout(() => stop.abort(new Error('no flip in all this time')), 8_000);
+    try {
+      expect((await rebuildOf().rebuild({ flip: true })).flipped).to.equal(true);
+    } finally {
+      clearTimeout(giveUp);
+      done = true;
+      await load;
+    }
+    await until(() => liveAt(log.head));
+    expect((await seen()).size).to.equal(300);
+    expect(await rows.holds('public.history')).to.equal(false);
+  });
+
+  it('compares again, and says why, when a table is truncated or turns out to have no primary key after the comparison', async () => {
+    const { signal } = stop;
+    for (const event of [rowEvent(21, 'truncate'), rowEvent(21, 'insert', { after: { n: 1 } })]) {
+      await redis.empty();
+      log = new MemoryLog();
+      for (let id = 1; id <= 20; id++) await append([price(log.head + 1, id, 'insert')]);
+      startLive();
+      await until(() => liveAt(20));
+      await rebuildOf().rebuild({ flip: false });
+      const beside = await claimed();
+      const said = new Set<string>();
+      const steering = { ...unsteered(signal), progress: (text: string) => said.add(text) };
+      await beside.compare(steering);
+      expect([...said].join('; ')).to.not.contain('again');
+      const processor = cacheProcessor(catalog);
+      const effects = processor.begin();
+      processor.apply({ ...event, seq: 21 }, effects);
+      const stored = (await beside.store.offset())!;
+      expect(await beside.store.commit(effects, stored, { ...stored, seq: 21 })).to.equal('committed');
+      expect(await beside.flip(steering), 'rows are hidden that the comparison saw').to.equal('compare');
+      await beside.compare(steering);
+      expect([...said].join('; ')).to.contain('again, since a table has been truncated');
+      expect(await beside.flip(steering)).to.equal('flipped');
+      expect(await seen().catch((error: { code?: string }) => error.code)).to.deep.equal(
+        event.subject.endsWith('truncate') ? new Map() : 'rows_interrupted',
+      );
+      await live!.stop();
+    }
+  });
+
+  it('leaves the comparison of another alone that has taken its turn over', async () => {
+    for (let id = 1; id <= 300; id++) await append([price(log.head + 1, id, 'insert')]);
+    startLive();
+    await until(() => liveAt(log.head));
+    await spoil();
+    await rebuildOf().rebuild({ flip: false });
+    const steering = unsteered(stop.signal);
+    const [stale, beside] = [await claimed(), await claimed()];
+    expect((await beside.compare(steering)).differences).to.equal(4);
+    // It had been stopped for longer than a lease lasts, and wakes up.
+    const failure = await stale.compare(steering).catch((error: unknown) => error);
+    expect(failure).to.have.property('code', 'rebuild_overtaken');
+    expect(await beside.flip(steering)).to.equal('flipped');
+    expect((await seen()).get('2')).to.equal(2);
+  });
+
+  it('flips nothing on a comparison that was begun anew and came to no end', async () => {
+    for (let id = 1; id <= 300; id++) await append([price(log.head + 1, id, 'insert')]);
+    startLive();
+    await until(() => liveAt(log.head));
+    await spoil();
+    const wrong = await seen();
+    await rebuildOf().rebuild({ flip: false });
+    let scans = 0;
+    const dying = new Proxy(redis.client, {
+      get(client, name) {
+        const found: unknown = Reflect.get(client, name);
+        if (name === 'scan' && ++scans > 1) throw new Error('killed');
+        return typeof found === 'function' ? (found.bind(client) as unknown) : found;
+      },
+    });
+    const [first, steering] = [await claimed(), unsteered(stop.signal)];
+    await first.compare(steering);
+    const second = await claimed(dying);
+    expect(await second.compare(steering).catch((error: unknown) => error)).to.have.property('message', 'killed');
+    const third = await claimed();
+    expect(await third.flip(steering)).to.equal('compare');
+    expect(await seen()).to.deep.equal(wrong);
+  });
+
+  it('tells who reads over several calls that it was flipped meanwhile', async () => {
+    for (let n = 0; n < 3; n++) await append(Array.from({ length: 500 }, (_, i) => price(log.head + 1 + i, n * 500 + i, 'insert')));
+    startLive();
+    await until(() => liveAt(log.head));
+    const begun = await rows.position();
+    const reading = rows.rows('public.prices')[Symbol.asyncIterator]();
+    expect((await reading.next()).done).to.equal(false);
+    await ticking(rebuildOf().rebuild({ flip: true }));
+    for (const late of [reading, rows.rows('public.prices', { of: begun })[Symbol.asyncIterator]()]) {
+      const failure = await late.next().then(
+        () => 'rows of before the flip and of after it',
+        (error: unknown) => error,
+      );
+      expect(failure).to.have.property('code', 'rows_interrupted');
+    }
+    expect((await seen()).size).to.equal(1_500);
+    // The number of the making stays while it is written.
+    const flipped = await rows.position();
+    await append([price(log.head + 1, 7)]);
+    await until(() => liveAt(log.head));
+    expect((await rows.position())?.making).to.equal(flipped!.making);
+    expect(flipped!.making).to.not.equal(begun!.making);
   });
 
   it('is right after any mixture of changes and truncates under way, whatever was spoiled', async () => {

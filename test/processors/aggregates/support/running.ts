@@ -40,7 +40,7 @@ export function startAggregates(options: RunningOptions): Role {
   return new Aggregates(whole, {
     ...parts,
     definitions: () => watch.changed(),
-    start: (definition, label) => startDefinition(whole, definition, label, parts),
+    start: (definition, building) => startDefinition(whole, definition, building, parts),
     remove: ({ name, hash }, signal) => removeNamespace(redis.client, namespaceOf(name, hash), signal),
     lookEveryMs: 30,
     graceMs: 200,

@@ -1,5 +1,5 @@
-import type { EventLog, LogEvent, Seq } from '../log/event-log.ts';
-import type { RedriveRules } from './processor.ts';
+import type { EventLog, LogEvent, Seq } from '../../log/event-log.ts';
+import type { RedriveRules } from '../processor.ts';
 
 /** What is left to do for an event that comes late. */
 export type Due =

@@ -1,13 +1,14 @@
-import type { EventLog, LogEvent, Seq } from '../log/event-log.ts';
-import { backoffMs, pause } from '../runtime/backoff.ts';
-import { messageOf } from '../runtime/errors.ts';
-import type { Logger } from '../runtime/logging.ts';
-import type { RedriveOutcome, RedriveRequest, RedriveRequests, RedriveResult, StoredLetter } from './dead-letters.ts';
-import { attempt } from './poison.ts';
-import type { Processor } from './processor.ts';
-import { RedriveOrder } from './redrive-order.ts';
-import { eachOf } from './redrive-requests.ts';
-import type { RunnerMetrics } from './runner-metrics.ts';
+import type { EventLog, LogEvent, Seq } from '../../log/event-log.ts';
+import { backoffMs, pause } from '../../runtime/backoff.ts';
+import { messageOf } from '../../runtime/errors.ts';
+import type { Logger } from '../../runtime/logging.ts';
+import type { RedriveOutcome, RedriveRequest, RedriveRequests, RedriveResult, StoredLetter } from '../dead-letters.ts';
+import { attempt } from '../poison.ts';
+import { idOf } from '../event-head.ts';
+import type { Processor } from '../processor.ts';
+import { RedriveOrder } from './order.ts';
+import { eachOf } from './requests.ts';
+import type { RunnerMetrics } from '../runner-metrics.ts';
 
 export interface RedriveParts<Effects> {
   readonly processor: Processor<Effects>;
@@ -49,6 +50,10 @@ interface Prepared {
   readonly order: RedriveOrder;
 }
 
+/** Letters from before there was an epoch in each: nobody has noted then what the state lacks, either. */
+const unnoted =
+  'the letter is older than the note of what the state lacks, so nobody can say whether it lacks this: `headwater rebuild` makes the state anew, ' +
+  '`headwater backfill <table> --where …` logs the row as it is now; then `dlq drop` takes out the letter';
 const pollMs = 2_000;
 const countMs = 10_000;
 const letters: Readonly<Record<RedriveOutcome, string>> = { applied: 'a', superseded: 's', unneeded: 'u', failed: 'f', gone: 'g' };
@@ -112,10 +117,19 @@ export class Redrives<Effects> {
     await order.advance(signal);
     const results: RedriveResult[] = [];
     const folds: Fold[] = [];
+    const seen = new Set<Seq>();
     for (const { place, letter, event } of candidates) {
       if (!letter) results.push({ place, outcome: 'gone' });
-      else if (!missing.has(letter.seq)) results.push({ place, seq: letter.seq, outcome: 'unneeded' });
+      // Two letters of one event.
+      else if (seen.has(letter.seq)) results.push({ place, seq: letter.seq, outcome: 'unneeded' });
+      else if (!missing.has(letter.seq))
+        results.push({
+          place,
+          seq: letter.seq,
+          ...(letter.epoch === undefined ? { outcome: 'failed', reason: unnoted } : { outcome: 'unneeded' }),
+        });
       else {
+        seen.add(letter.seq);
         const due = this.#due(letter, event, order);
         if ('apply' in due) folds.push({ letter, event: redrive.under === 'tick' ? { ...due.apply, seq: tick.seq } : due.apply });
         else if ('superseded' in due) results.push({ place, seq: letter.seq, outcome: 'superseded', reason: due.superseded });
@@ -206,21 +220,24 @@ export class Redrives<Effects> {
       const letter = found[n]?.processor === processor.name ? found[n] : undefined;
       const event = letter && (await this.#eventOf(letter));
       candidates.push({ place, letter, event });
-      if (event && letter.epoch === epoch && processor.redrive?.of !== 'events') order.add(event);
+      if (event && (letter.epoch ?? epoch) === epoch && processor.redrive?.of !== 'events') order.add(event);
     }
     await order.advance(signal);
     return { request, candidates, order };
   }
 
   /** The event itself: out of the letter, or of the log where it was too large for one. */
-  async #eventOf({ seq, epoch, subject, event }: StoredLetter): Promise<LogEvent | undefined> {
+  async #eventOf({ seq, id, epoch, subject, event }: StoredLetter): Promise<LogEvent | undefined> {
     if (event && subject !== undefined) return { seq, subject, data: event };
-    return epoch === this.#parts.epoch ? this.#parts.eventLog.get(seq) : undefined;
+    if ((epoch ?? this.#parts.epoch) !== this.#parts.epoch) return undefined;
+    const logged = await this.#parts.eventLog.get(seq);
+    // Of an epoch that is not known: it is the same event if it has the same id.
+    return epoch !== undefined || (logged && idOf(logged) === id) ? logged : undefined;
   }
 
   #due(letter: StoredLetter, event: LogEvent | undefined, order: RedriveOrder): ReturnType<RedriveOrder['due']> {
     const { processor, epoch } = this.#parts;
-    if (processor.redrive?.of !== 'events' && letter.epoch !== epoch)
+    if (processor.redrive?.of !== 'events' && (letter.epoch ?? epoch) !== epoch)
       return { superseded: 'a new epoch of the log has begun since, with a copy of all rows' };
     if (!event) return { unknown: `the letter does not hold the event, and the log does not any more` };
     return processor.redrive?.of === 'events' ? { apply: event } : order.due(event);
@@ -230,6 +247,7 @@ export class Redrives<Effects> {
     if (performance.now() - this.#countedAt < countMs) return;
     const { processor, requests, metrics } = this.#parts;
     metrics.waitingLetters(await requests.count(processor.name));
+    await requests.tidy(processor.name);
     this.#countedAt = performance.now();
   }
 }

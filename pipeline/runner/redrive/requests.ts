@@ -1,6 +1,6 @@
-import { headers, JetStreamApiError, type JetStreamManager, type NatsConnection } from '../clients/nats.ts';
-import type { Seq } from '../log/event-log.ts';
-import { HeadwaterError } from '../runtime/errors.ts';
+import { headers, JetStreamApiError, type JetStreamManager, type NatsConnection } from '../../clients/nats.ts';
+import type { Seq } from '../../log/event-log.ts';
+import { HeadwaterError } from '../../runtime/errors.ts';
 import {
   decodeLetter,
   encodeLetter,
@@ -8,12 +8,15 @@ import {
   type RedriveRequests,
   type RedriveResult,
   type StoredLetter,
-} from './dead-letters.ts';
+} from '../dead-letters.ts';
 
 const noSuchMessage = 10037;
 const deleteFailed = 10057;
 const headerRoom = 1_024;
 const atOnce = 50;
+/** Whoever waits for a record has read it by then, also one who has lost the connection meanwhile. */
+const recordsMs = 3_600_000;
+const mostTidied = 500;
 
 /** The stream of the dead letters, and what is kept beside them in it. */
 export interface LetterStream {
@@ -131,8 +134,12 @@ async function letterAt(letters: LetterStream, place: Seq): Promise<StoredLetter
 export class JetStreamRedrives implements RedriveRequests {
   readonly #letters: LetterStream;
 
-  constructor(letters: LetterStream) {
+  readonly #recordsMs: number;
+
+  /** @param keepMs how long what became of requests is kept (default 1 h) */
+  constructor(letters: LetterStream, keepMs = recordsMs) {
     this.#letters = letters;
+    this.#recordsMs = keepMs;
   }
 
   async next(processor: string): Promise<RedriveRequest | undefined> {
@@ -149,13 +156,14 @@ export class JetStreamRedrives implements RedriveRequests {
   async finish(processor: string, { id, place }: RedriveRequest, results: readonly RedriveResult[]): Promise<void> {
     const { connection, subject } = this.#letters;
     const most = (connection.info?.max_payload ?? 1024 ** 2) - headerRoom;
-    await eachOf(
-      results.flatMap(({ letter }) => (letter ? [letter] : [])),
-      (letter) =>
-        store(this.#letters, `${subject}.${processor}`, encodeLetter(letter, most), `${letter.processor}:${letter.seq}:${letter.id}:${id}`),
-    );
-    const done = results.filter(({ outcome, letter }) => outcome !== 'failed' || letter);
-    await eachOf(done, ({ place: old }) => remove(this.#letters, old));
+    await eachOf(results, async ({ place: old, outcome, letter, reason }) => {
+      if (letter) await this.#keep(processor, id, letter, encodeLetter(letter, most));
+      // Nobody knows why any more: this session has begun after another one had done it, and that may have put a new letter in the place of this.
+      else if (outcome === 'failed' && reason === undefined) await this.#keepAsIs(processor, id, old);
+      // The letter stays where it is.
+      else if (outcome === 'failed') return;
+      await remove(this.#letters, old);
+    });
     const record: RedriveRecord = {
       id,
       at: new Date().toISOString(),
@@ -166,6 +174,30 @@ export class JetStreamRedrives implements RedriveRequests {
     };
     await store(this.#letters, `${subject}.${beside.redriven}.${processor}`, Buffer.from(JSON.stringify(record)), `redriven:${id}`);
     await remove(this.#letters, place);
+  }
+
+  async tidy(processor: string): Promise<void> {
+    const { subject } = this.#letters;
+    let from = 1;
+    for (let n = 0; n < mostTidied; n++) {
+      const record = await nextMessage(this.#letters, `${subject}.${beside.redriven}.${processor}`, from);
+      if (!record || record.time.getTime() > Date.now() - this.#recordsMs) return;
+      await remove(this.#letters, record.seq);
+      from = record.seq + 1;
+    }
+  }
+
+  /** In the place of a letter that has failed again, once for each redrive. */
+  async #keep(processor: string, id: string, letter: Pick<StoredLetter, 'processor' | 'seq' | 'id'>, data: Uint8Array): Promise<void> {
+    const { subject } = this.#letters;
+    await store(this.#letters, `${subject}.${processor}`, data, `${letter.processor}:${letter.seq}:${letter.id}:${id}`);
+  }
+
+  /** Stores the letter again as it is, unless the new one stands already. */
+  async #keepAsIs(processor: string, id: string, place: Seq): Promise<void> {
+    const message = await messageAt(this.#letters, place);
+    const letter = message && decodeLetter(place, message.data);
+    if (letter) await this.#keep(processor, id, letter, message.data);
   }
 
   async count(processor: string): Promise<number> {

@@ -1,6 +1,6 @@
 import { once, EventEmitter } from 'node:events';
-import type { EventLog, LogEvent, ReadOptions, Seq } from '../log/event-log.ts';
-import type { CommitOutcome, Holes, Offset, StateStore } from './state-store.ts';
+import type { EventLog, LogEvent, ReadOptions, Seq } from '../../log/event-log.ts';
+import type { CommitOutcome, Holes, Offset, StateStore } from '../state-store.ts';
 
 /** The log as far as a limit: what comes after it is held back until the limit is raised. */
 export class GatedLog implements EventLog {
@@ -43,19 +43,38 @@ export class GatedLog implements EventLog {
 /** A store whose commits can be held up, so that what it holds stands still for a moment. */
 export class HeldStore<Effects> implements StateStore<Effects> {
   readonly #store: StateStore<Effects>;
+  readonly #owner: string;
+  readonly #check: () => Promise<void>;
   /** Called after each commit, before the next one may begin. */
   afterCommit: (() => Promise<void>) | undefined;
   #at: Offset | undefined;
+  #from: Offset | undefined;
   #busy: Promise<unknown> = Promise.resolve();
   #closed = false;
 
-  constructor(store: StateStore<Effects>) {
+  /**
+   * @param owner who has the lease already, before a runner asks for it
+   * @param check rejects when it is not to be gone on with
+   */
+  constructor(store: StateStore<Effects>, owner: string, check: () => Promise<void>) {
     this.#store = store;
+    this.#owner = owner;
+    this.#check = check;
   }
 
   /** How far it is known to have come. */
   get at(): Offset | undefined {
     return this.#at;
+  }
+
+  /** Where it began. */
+  get from(): Offset | undefined {
+    return this.#from;
+  }
+
+  /** It begins anew. */
+  restart(): void {
+    this.#from = undefined;
   }
 
   /** From now on nothing is committed any more. */
@@ -73,7 +92,10 @@ export class HeldStore<Effects> implements StateStore<Effects> {
   offset(): Promise<Offset | undefined> {
     return this.still(async () => {
       this.#requireOpen();
-      return (this.#at = await this.#store.offset());
+      await this.#check();
+      this.#at = await this.#store.offset();
+      this.#from ??= this.#at;
+      return this.#at;
     });
   }
 
@@ -83,6 +105,7 @@ export class HeldStore<Effects> implements StateStore<Effects> {
       const outcome = await this.#store.commit(effects, expected, next, holes);
       if (outcome === 'committed') {
         this.#at = next;
+        this.#from ??= expected ?? next;
         await this.afterCommit?.();
       }
       return outcome;
@@ -93,12 +116,12 @@ export class HeldStore<Effects> implements StateStore<Effects> {
     return this.#store.holes(seqs);
   }
 
-  lease(owner: string, ttlMs: number): Promise<boolean> {
-    return this.#store.lease(owner, ttlMs);
+  lease(_owner: string, ttlMs: number): Promise<boolean> {
+    return this.#store.lease(this.#owner, ttlMs);
   }
 
-  release(owner: string): Promise<void> {
-    return this.#store.release(owner);
+  release(): Promise<void> {
+    return this.#store.release(this.#owner);
   }
 
   #requireOpen(): void {

@@ -1,18 +1,9 @@
-import { JetStreamApiError, jetstreamManager, nuid, type NatsConnection } from '../clients/nats.ts';
-import type { LogEvent, Seq } from '../log/event-log.ts';
-import { PullReader } from '../log/pull-reader.ts';
-import { HeadwaterError } from '../runtime/errors.ts';
-import { decodeLetter, type StoredLetter } from './dead-letters.ts';
-import {
-  beside,
-  messageAt,
-  nextMessage,
-  remove,
-  store,
-  type LetterStream,
-  type RedriveRecord,
-  type RequestBody,
-} from './redrive-requests.ts';
+import { JetStreamApiError, jetstreamManager, nuid, type NatsConnection } from '../../clients/nats.ts';
+import type { LogEvent, Seq } from '../../log/event-log.ts';
+import { PullReader } from '../../log/pull-reader.ts';
+import { HeadwaterError } from '../../runtime/errors.ts';
+import { decodeLetter, type StoredLetter } from '../dead-letters.ts';
+import { beside, messageAt, nextMessage, remove, store, type LetterStream, type RedriveRecord, type RequestBody } from './requests.ts';
 
 const streamNotFound = 10059;
 const highWaterBytes = 8 * 1024 ** 2;
@@ -44,7 +35,9 @@ export interface WantedLetter {
 export interface MadeRequest {
   readonly id: string;
   readonly place: Seq;
-  readonly letters: number;
+  readonly processor: string;
+  /** Places of the letters. */
+  readonly letters: readonly Seq[];
 }
 
 /** The operators' side of the dead letters on JetStream. */
@@ -79,9 +72,7 @@ export class DeadLetterDesk {
    * @param processor its letters only, and those of its parts (`aggregates` has `aggregates.price`)
    */
   async *list(processor: string | undefined, signal: AbortSignal): AsyncGenerator<ListedLetter, void, undefined> {
-    const asked = new Set<Seq>();
-    for await (const { data } of this.#read([this.#of(beside.redrive, '>')], signal))
-      for (const place of (parse(data) as RequestBody).letters) asked.add(place);
+    const asked = await this.asked(signal);
     const { subject } = this.#letters;
     const subjects = processor === undefined ? [`${subject}.>`] : [`${subject}.${processor}`, `${subject}.${processor}.>`];
     for await (const event of this.#read(subjects, signal)) {
@@ -89,6 +80,17 @@ export class DeadLetterDesk {
       const letter = decodeLetter(event.seq, event.data);
       if (letter) yield { ...letter, asked: asked.has(event.seq) };
     }
+  }
+
+  /** What has been asked for and not been done, by the place of the letter. */
+  async asked(signal: AbortSignal): Promise<ReadonlyMap<Seq, MadeRequest>> {
+    const asked = new Map<Seq, MadeRequest>();
+    const start = this.#of(beside.redrive, '').length;
+    for await (const { seq, subject, data } of this.#read([this.#of(beside.redrive, '>')], signal)) {
+      const { id, letters } = parse(data) as RequestBody;
+      for (const place of letters) asked.set(place, { id, place: seq, processor: subject.slice(start), letters });
+    }
+    return asked;
   }
 
   /** Letters that were dropped, the oldest first. */
@@ -109,7 +111,7 @@ export class DeadLetterDesk {
     for (const part of partsOf(letters)) {
       const body: RequestBody = { id: nuid.next(), letters: part, at: new Date().toISOString() };
       const { seq } = await store(this.#letters, this.#of(beside.redrive, processor), Buffer.from(JSON.stringify(body)), body.id);
-      made.push({ id: body.id, place: seq, letters: part.length });
+      made.push({ id: body.id, place: seq, processor, letters: part });
     }
     return made;
   }
