@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { localTeamUsers, reloadNats, writeTeamUsers } from '../../deploy/local/teams.ts';
 import { loadSecrets, secretsExist } from '../../deploy/local/secrets.ts';
@@ -102,8 +102,12 @@ async function add(cli: Cli, name: string, options: AddOptions): Promise<void> {
     const directory = localServer(config);
     if (directory !== undefined) writeTeamUsers(directory, [...localTeamUsers(directory).filter((other) => other.name !== name), user]);
     await addTeamConsumer(jsm, { stream: config.stream, name, subjects, from: first, ackWaitMs: options.ackWait ?? defaultAckWaitMs });
-    if (directory !== undefined) await takeUp(cli, directory, teamEnvironment(user, config.natsUrl)['NATS_URL']!);
-    await tell(cli, { user, subjects, from: first, local: directory !== undefined }, config, options);
+    try {
+      if (directory !== undefined) await takeUp(cli, directory, teamEnvironment(user, config.natsUrl)['NATS_URL']!);
+    } finally {
+      // Also when the server has still to read it: nobody can say the password later.
+      await tell(cli, { user, subjects, from: first, local: directory !== undefined }, config, options);
+    }
   });
 }
 
@@ -243,7 +247,7 @@ async function remove(cli: Cli, name: string, { yes, data }: Common & { readonly
 function localServer({ natsUrl, data }: Target): string | undefined {
   const { username, password } = new URL(natsUrl);
   if (!secretsExist(data)) return undefined;
-  return username === 'operator' && password === loadSecrets(data).nats.operator ? join(data, 'nats') : undefined;
+  return username === 'operator' && password === loadSecrets(data).nats.operator ? join(resolve(data), 'nats') : undefined;
 }
 
 /** Lets the server read its users again, and waits until it lets the new one in. */

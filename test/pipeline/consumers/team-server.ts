@@ -1,9 +1,11 @@
+import { relative } from 'node:path';
 import { connectNats, type NatsConnection } from '../../../pipeline/clients/nats.ts';
 import { JetStreamLog } from '../../../pipeline/log/jetstream-log.ts';
 import { silentLogger } from '../../../pipeline/runtime/logging.ts';
 import { startLocalServices } from '../../../deploy/local/services.ts';
 import { writeRunFile } from '../../../cli/run-file.ts';
 import { runCli } from '../../cli/support/run-cli.ts';
+import { projectRoot } from '../../project-root.ts';
 import { removeData, temporaryDirectory } from '../../support/servers.ts';
 import { rowEvent } from '../../support/row-events.ts';
 
@@ -54,7 +56,7 @@ export async function startTeamServer(): Promise<TeamServer> {
       return log.append(events, last);
     },
     async add(name, ...args) {
-      const { code, stdout, stderr } = await runCli(['consumers', 'add', name, ...args, '--data', data]);
+      const { code, stdout, stderr } = await runCli(['consumers', 'add', name, ...args, '--data', relative(projectRoot(), data)]);
       if (code !== 0) throw new Error(stderr);
       const pairs = stdout.split('\n').flatMap((line): [string, string][] => (line ? [line.split(/=(.*)/s, 2) as [string, string]] : []));
       return Object.fromEntries(pairs) as TeamEnvironment;
