@@ -29,7 +29,7 @@ export interface ReadOptions {
   readonly subjects?: readonly string[];
   /** Ends the reading: the iteration then simply ends. */
   readonly signal?: AbortSignal;
-  /** Bytes that may wait unread before the reader stops asking the server for more (default 16 MiB). */
+  /** Bytes that may wait unread before the reader stops asking the server for more (default 4 MiB). */
   readonly highWaterBytes?: number;
 }
 

@@ -9,7 +9,7 @@ import { Publisher } from './publisher.ts';
 import { PullReader, type PullOptions } from './pull-reader.ts';
 import { epochKey, epochStartKey, ensureStream, renewEpoch, type StreamSettings } from './stream.ts';
 
-const defaultHighWater = 16 * 1024 ** 2;
+const defaultHighWater = 4 * 1024 ** 2;
 const trimCheckMs = 1_000;
 const noSuchMessage = 10037;
 const streamNotFound = 10059;

@@ -8,6 +8,9 @@ const heartbeatMs = 5_000;
 const silenceMs = 2 * heartbeatMs + 2_000;
 const expiresMs = 60_000;
 
+const dot = '.'.charCodeAt(0);
+const zero = '0'.charCodeAt(0);
+
 /** Where a consumer begins. */
 export type Start = { readonly seq: Seq } | { readonly lastPerSubject: true };
 
@@ -33,6 +36,8 @@ export class PullReader {
   /** Nothing was asked for, for a while before the last `take`. */
   #rested = false;
   #outstanding = 0;
+  /** Where the sequences begin in each message's reply subject; known from the first one. */
+  #seqsStart: number | undefined;
   #nextConsumerSeq = 1;
   #subject = '';
   #heardAt = performance.now();
@@ -146,7 +151,9 @@ export class PullReader {
     this.#heardAt = performance.now();
     if (this.#failure) return;
     if (message.data.length === 0 && message.headers && message.headers.code > 0) return this.#status(message);
-    const { streamSeq, consumerSeq, pending } = parseReply(message.reply ?? '');
+    const reply = message.reply ?? '';
+    this.#seqsStart ??= seqsStart(reply);
+    const { streamSeq, consumerSeq, pending } = parseReply(reply, this.#seqsStart);
     if (consumerSeq !== this.#nextConsumerSeq)
       return this.#fail(
         new HeadwaterError('reader_gap', `consumer sequence ${consumerSeq} instead of ${this.#nextConsumerSeq}`, { reaction: 'retry' }),
@@ -183,11 +190,35 @@ export class PullReader {
 }
 
 /**
- * The sequences in a message's reply subject. Nine tokens, `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer
- * seq>.<time>.<pending>`, or more with domain and account in front of the stream and a random token behind.
+ * Where in a message's reply subject the stream's sequence begins. Nine tokens, `$JS.ACK.<stream>.<consumer>.<delivered>.
+ * <stream seq>.<consumer seq>.<time>.<pending>`, or more with domain and account in front of the stream and a random token
+ * behind. The same for all messages of a consumer without acknowledgements: `delivered` is 1 in each.
  */
-export function parseReply(reply: string): { streamSeq: Seq; consumerSeq: number; pending: number } {
-  const tokens = reply.split('.');
-  const base = tokens.length > 9 ? 7 : 5;
-  return { streamSeq: Number(tokens[base]), consumerSeq: Number(tokens[base + 1]), pending: Number(tokens[base + 3]) };
+export function seqsStart(reply: string): number {
+  let at = 0;
+  for (let skipped = reply.split('.').length > 9 ? 7 : 5; skipped > 0; skipped--) at = reply.indexOf('.', at) + 1;
+  return at;
+}
+
+/** The sequences in a reply subject. Read in place: splitting it took longer than all else that is done with a message. */
+export function parseReply(reply: string, start: number): { streamSeq: Seq; consumerSeq: number; pending: number } {
+  const consumerAt = reply.indexOf('.', start) + 1;
+  const timeAt = reply.indexOf('.', consumerAt) + 1;
+  return {
+    streamSeq: integerAt(reply, start),
+    consumerSeq: integerAt(reply, consumerAt),
+    pending: integerAt(reply, reply.indexOf('.', timeAt) + 1),
+  };
+}
+
+/** The whole number that begins there and ends with its token; NaN where something else is. */
+function integerAt(text: string, start: number): number {
+  let value = 0;
+  let i = start;
+  for (; i < text.length && text.charCodeAt(i) !== dot; i++) {
+    const digit = text.charCodeAt(i) - zero;
+    if (digit < 0 || digit > 9) return NaN;
+    value = value * 10 + digit;
+  }
+  return i === start ? NaN : value;
 }

@@ -37,8 +37,10 @@ class ComparisonLost extends Error {}
 
 const watchMs = 2_000;
 
-/** After so many events others get a turn, and what is sent to the store goes out while the next events are applied. */
-const turnEvents = 100;
+/** After so long others get a turn, and what is sent to the store goes out while the next events are applied. */
+const turnMs = 2;
+/** The clock is asked once in so many events. */
+const clockEvents = 20;
 
 /**
  * From loading the offset to the end of working from it: the log is read, folded and committed until a signal fires
@@ -179,9 +181,13 @@ export class Session<Effects> {
   }
 
   async #apply(events: readonly LogEvent[], applier: Applier<Effects>, commits: GroupCommit<Effects>): Promise<void> {
+    let turn = performance.now();
     for (const [n, event] of events.entries()) {
       if (commits.full) await commits.room();
-      if (n % turnEvents === turnEvents - 1) await setImmediate();
+      if (n % clockEvents === clockEvents - 1 && performance.now() - turn > turnMs) {
+        await setImmediate();
+        turn = performance.now();
+      }
       const letter = applier.apply(event, commits.effects);
       if (letter) await this.#bury({ ...letter, epoch: commits.stored.epoch });
       commits.add(event, letter !== undefined);

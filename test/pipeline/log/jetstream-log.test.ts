@@ -12,7 +12,7 @@ import { connectNats, type NatsConnection } from '../../../pipeline/clients/nats
 import { AppendConflict, OffsetExpired } from '../../../pipeline/log/errors.ts';
 import type { NewEvent, Seq } from '../../../pipeline/log/event-log.ts';
 import { JetStreamLog } from '../../../pipeline/log/jetstream-log.ts';
-import { parseReply } from '../../../pipeline/log/pull-reader.ts';
+import { parseReply, seqsStart } from '../../../pipeline/log/pull-reader.ts';
 import type { HeadwaterError } from '../../../pipeline/runtime/errors.ts';
 import { silentLogger } from '../../../pipeline/runtime/logging.ts';
 import { freshStreamName, removeData, temporaryDirectory, testServers } from '../../support/servers.ts';
@@ -383,7 +383,7 @@ describe('reply subjects of JetStream', () => {
     ['a random token behind', '$JS.ACK._.ACCHASH.EVENTS.consumer.1.1002003.42.1700000000000000000.7.r4nd0m'],
   ] as const) {
     it(`with ${what} give sequences and what is pending`, () => {
-      expect(parseReply(reply)).to.deep.equal({ streamSeq: 1_002_003, consumerSeq: 42, pending: 7 });
+      expect(parseReply(reply, seqsStart(reply))).to.deep.equal({ streamSeq: 1_002_003, consumerSeq: 42, pending: 7 });
     });
   }
 });
