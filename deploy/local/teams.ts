@@ -1,8 +1,14 @@
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { teamUser, type TeamUser } from '../../pipeline/consumers/team-user.ts';
+import { pause } from '../../pipeline/runtime/backoff.ts';
 import { HeadwaterError } from '../../pipeline/runtime/errors.ts';
+import { lockData } from './lock.ts';
 import { findProcesses, signalProcess } from './processes.ts';
+
+/** So long another process may take to change the teams (ms), and how often it is looked whether it has. */
+const lockMs = 10_000;
+const retryMs = 20;
 
 /** Where a local NATS server says which process it is. */
 export function natsPidFile(directory: string): string {
@@ -27,6 +33,31 @@ export function writeTeamUsers(directory: string, users?: readonly TeamUser[]): 
   if (users) replace(teamsFile(directory), `${JSON.stringify(users, null, 2)}\n`);
   const entries = (users ?? localTeamUsers(directory)).map((user) => teamUser(user));
   replace(join(directory, 'teams.conf'), `users = [\n${entries.join('')}]\n`);
+}
+
+/**
+ * Changes the teams of a local server, one process at a time: what another one adds meanwhile is not lost.
+ * @throws HeadwaterError `data_in_use` when another process holds them for more than ten seconds
+ */
+export async function changeTeamUsers(directory: string, change: (users: readonly TeamUser[]) => readonly TeamUser[]): Promise<void> {
+  const release = await locked(directory);
+  try {
+    writeTeamUsers(directory, change(localTeamUsers(directory)));
+  } finally {
+    release();
+  }
+}
+
+async function locked(directory: string): Promise<() => void> {
+  const until = performance.now() + lockMs;
+  for (;;) {
+    try {
+      return await lockData(directory);
+    } catch (error) {
+      if (!(error instanceof HeadwaterError && error.code === 'data_in_use') || performance.now() > until) throw error;
+      await pause(retryMs);
+    }
+  }
 }
 
 /** Lets a running local server read its users again. False when none runs. */

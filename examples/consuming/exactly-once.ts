@@ -1,5 +1,6 @@
 // Counts the changes of each token's price, each exactly once, whatever is killed when: the place in the log is in the database
-// that holds the result, and both change in one transaction.
+// that holds the result, and both change in one transaction. When the database goes away it ends; started again it goes on.
+import { setTimeout } from 'node:timers/promises';
 import { jetstreamManager, type JsMsg } from '@nats-io/jetstream';
 import { connect } from '@nats-io/transport-node';
 import pg from 'pg';
@@ -45,20 +46,19 @@ while (!stopping) await readFromPlace();
 await connection.drain();
 await database.end();
 
-/** Reads from where the database says, until a message has been lost on the way: then it is called again. */
+/** Reads from where the database says, until a message or an answer has been lost on the way: then it is called again. */
 async function readFromPlace(): Promise<void> {
   const { rows } = await database.query<{ seq: string; id: string }>('SELECT seq, id FROM log_places WHERE consumer = $1', [name]);
   let place = rows[0] && { seq: Number(rows[0].seq), id: rows[0].id };
   // The last event that was applied is to come once more: it proves that nothing is missing behind it. Without one, the
   // consumer goes back to what it has not acknowledged.
-  await manager.consumers.reset(stream, name, place?.seq);
+  if (!(await answer(() => manager.consumers.reset(stream, name, place?.seq)))) return;
   let proof = place;
   let delivery = 0;
   while (!stopping) {
-    const messages: JsMsg[] = [];
-    for await (const message of await consumer.fetch({ max_messages: 500, expires: 5_000 })) messages.push(message);
+    const messages = await answer(fetch);
     // Numbers of deliveries have no holes: one that is missing was lost with a connection, and would come again later, too late.
-    if (messages.some((message) => message.info.deliverySequence !== ++delivery)) return;
+    if (!messages || messages.some((message) => message.info.deliverySequence !== ++delivery)) return;
     if (proof && messages.length > 0) {
       const first = messages.shift()!;
       if (first.seq !== proof.seq || first.json<Event>().id !== proof.id)
@@ -68,8 +68,28 @@ async function readFromPlace(): Promise<void> {
       proof = undefined;
       first.ack();
     }
-    if (messages.length > 0) place = await apply(messages, place);
+    // What is acknowledged late, or whose acknowledgement is lost, comes again: sequences rise, or it is known already.
+    const fresh: JsMsg[] = [];
+    for (const message of messages) if (message.seq > ((fresh.at(-1) ?? place)?.seq ?? 0)) fresh.push(message);
+    if (fresh.length > 0) place = await apply(fresh, place);
     for (const message of messages) message.ack();
+  }
+}
+
+async function fetch(): Promise<JsMsg[]> {
+  const messages: JsMsg[] = [];
+  for await (const message of await consumer.fetch({ max_messages: 500, expires: 5_000 })) messages.push(message);
+  return messages;
+}
+
+/** What the server says; undefined, a second later, when it says nothing, as while it is restarted. */
+async function answer<T>(question: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await question();
+  } catch (error) {
+    process.stderr.write(`${String(error)}\n`);
+    await setTimeout(1_000);
+    return undefined;
   }
 }
 

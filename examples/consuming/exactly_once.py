@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sqlite3
+import sys
 
 import nats
 from nats.errors import TimeoutError
@@ -23,7 +24,12 @@ async def main() -> None:
     )
     consumer = await connection.jetstream().pull_subscribe_bind(NAME, STREAM)
     while True:
-        await read_from_place(connection, consumer)
+        try:
+            await read_from_place(connection, consumer)
+        except nats.errors.Error as error:
+            # No answer, as while the server is restarted.
+            print(error, file=sys.stderr)
+            await asyncio.sleep(1)
 
 
 async def read_from_place(connection, consumer) -> None:
@@ -51,8 +57,14 @@ async def read_from_place(connection, consumer) -> None:
                 raise RuntimeError(f"the log does not go on where this reader was {proof}: empty its tables, and read it anew")
             proof = None
             await first.ack()
-        if messages:
-            place = apply(messages, place)
+        # What is acknowledged late, or whose acknowledgement is lost, comes again: sequences rise, or it is known already.
+        fresh, last = [], place[0] if place else 0
+        for message in messages:
+            if message.metadata.sequence.stream > last:
+                fresh.append(message)
+                last = message.metadata.sequence.stream
+        if fresh:
+            place = apply(fresh, place)
         for message in messages:
             await message.ack()
 

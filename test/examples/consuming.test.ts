@@ -4,13 +4,14 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { cacheDirectory } from '../../deploy/local/paths.ts';
-import { connectPostgres } from '../../pipeline/clients/postgres.ts';
+import { connectPostgres, type PgClient } from '../../pipeline/clients/postgres.ts';
 import { silentLogger } from '../../pipeline/runtime/logging.ts';
 import { startTeamServer, type TeamEnvironment, type TeamServer } from '../pipeline/consumers/team-server.ts';
 import { projectRoot } from '../project-root.ts';
 import { until } from '../support/role-context.ts';
 import { rowEvent } from '../support/row-events.ts';
 import { freshDatabase } from '../support/servers.ts';
+import { tcpProxy } from '../support/tcp-proxy.ts';
 
 const root = projectRoot();
 const source = (name: string): string => join(root, 'examples', 'consuming', name);
@@ -46,6 +47,19 @@ function findPython(): string | undefined {
   if (spawnSync('python3', ['-m', 'venv', environment], { timeout: 60_000 }).status !== 0) return undefined;
   spawnSync(own, ['-m', 'pip', 'install', '--quiet', '--retries', '1', 'nats-py==2.15.0'], { timeout: 90_000 });
   return works(own) ? own : undefined;
+}
+
+/** What exactly-once.ts has counted so far. */
+async function sumIn(client: PgClient): Promise<number> {
+  const sum = await client.query<{ n: string }>('SELECT coalesce(sum(changes), 0) AS n FROM price_changes').catch(() => undefined);
+  return Number(sum?.rows[0]?.n ?? 0);
+}
+
+/** What exactly_once.py has counted so far. */
+function sumInSqlite(file: string): Promise<number> {
+  const query = `import sqlite3,sys; print(sqlite3.connect(sys.argv[1], timeout=20).execute("SELECT coalesce(sum(changes), 0) FROM price_changes").fetchone()[0])`;
+  const sum = spawnSync(python() ?? '', ['-c', query, file], { encoding: 'utf8' }).stdout.trim();
+  return Promise.resolve(Number(sum || 0));
 }
 
 async function kill(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
@@ -135,10 +149,7 @@ describe('the examples of docs/consuming.md', function () {
     try {
       const team = await server.add('once-ts', '--tables', 'prices');
       const env = { ...team, DATABASE_URL: database.url };
-      const counted = async (): Promise<number> => {
-        const sum = await client.query<{ n: string }>('SELECT coalesce(sum(changes), 0) AS n FROM price_changes').catch(() => undefined);
-        return Number(sum?.rows[0]?.n ?? 0);
-      };
+      const counted = (): Promise<number> => sumIn(client);
       await survives('exactly-once.ts', env, counted);
       const { rows } = await client.query<{ n: string }>('SELECT count(*) AS n FROM price_changes');
       expect(Number(rows[0]!.n)).to.equal(tokens);
@@ -168,16 +179,59 @@ describe('the examples of docs/consuming.md', function () {
   });
 
   it('exactly_once.py counts every change once though it is killed', async function () {
-    const path = python();
-    if (!path) return skip(this, 'no Python with nats-py, and none can be installed here');
+    if (!python()) return skip(this, 'no Python with nats-py, and none can be installed here');
     const file = join(server.data, 'counted.sqlite');
     const { last } = await server.log.bounds();
     written = 0;
     const env = { ...(await server.add('once-py', '--tables', 'prices', '--from', String(last + 1))), DATABASE: file };
-    const query = `import sqlite3,sys; print(sqlite3.connect(sys.argv[1], timeout=20).execute("SELECT coalesce(sum(changes), 0) FROM price_changes").fetchone()[0])`;
-    const counted = (): Promise<number> =>
-      Promise.resolve(Number(spawnSync(path, ['-c', query, file], { encoding: 'utf8' }).stdout.trim() || 0));
-    await survives('exactly_once.py', env, counted);
+    await survives('exactly_once.py', env, () => sumInSqlite(file));
+  });
+
+  /** Acknowledges too late for the server, and loses its connection: what comes a second time must not count. */
+  async function countsOnce(name: string, env: TeamEnvironment, counted: () => Promise<number>): Promise<void> {
+    const url = new URL(env.NATS_URL);
+    const proxy = await tcpProxy(Number(url.port));
+    url.port = String(proxy.port);
+    const child = start(name, { ...env, NATS_URL: url.toString() });
+    try {
+      // Less than it asks for: it waits for more, for five seconds, and all of it is sent anew meanwhile.
+      await change(100);
+      await until(async () => (await counted()) > 0, 30_000, `${name}: ${errors}`);
+      proxy.cut();
+      await change(10);
+      proxy.restore();
+      await until(async () => (await counted()) >= written, 30_000, `${name}: ${errors}`);
+      await change(1);
+      await until(async () => (await counted()) >= written, 30_000, `${name}: ${errors}`);
+      expect(await counted(), errors).to.equal(written);
+      expect(child.exitCode, errors).to.equal(null);
+    } finally {
+      await kill(child, 'SIGKILL');
+      await proxy.close();
+    }
+  }
+
+  it('exactly-once.ts counts what is sent to it twice once, and outlives its connection', async () => {
+    const database = await freshDatabase();
+    const client = await connectPostgres(database.url, 'test', silentLogger());
+    try {
+      const { last } = await server.log.bounds();
+      written = 0;
+      const team = await server.add('late-ts', '--tables', 'prices', '--from', String(last + 1), '--ack-wait', '2s');
+      await countsOnce('exactly-once.ts', { ...team, DATABASE_URL: database.url }, () => sumIn(client));
+    } finally {
+      await client.end();
+      await database.drop();
+    }
+  });
+
+  it('exactly_once.py counts what is sent to it twice once, and outlives its connection', async function () {
+    if (!python()) return skip(this, 'no Python with nats-py, and none can be installed here');
+    const file = join(server.data, 'late.sqlite');
+    const { last } = await server.log.bounds();
+    written = 0;
+    const team = await server.add('late-py', '--tables', 'prices', '--from', String(last + 1), '--ack-wait', '2s');
+    await countsOnce('exactly_once.py', { ...team, DATABASE: file }, () => sumInSqlite(file));
   });
 
   it('the commands of the nats CLI read, show and acknowledge', async function () {
