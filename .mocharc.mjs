@@ -1,4 +1,5 @@
-// `mocha` runs all compiled tests; with files it runs those. Sources need no build: `mocha --import=tsx test/….test.ts`.
+// `mocha` runs all compiled tests; with files it runs those. Sources need no build: `mocha --import=tsx --no-experimental-require-module test/….test.ts`.
+// (Without the second, what is required and what is imported are two instances of each module.)
 const named = process.argv.slice(2).filter((argument) => /\.test\.[jt]s$/.test(argument));
 const sources = named.some((file) => file.endsWith('.ts'));
 const [support, extension] = sources ? ['./test/support', 'ts'] : ['./dist/test/support', 'js'];

@@ -1,7 +1,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { outputOn, table } from '../cli/output.ts';
+import { outputOn } from '../cli/output.ts';
+import { table } from '../cli/table.ts';
 import { projectFile } from '../deploy/local/paths.ts';
 import { messageOf } from '../pipeline/runtime/errors.ts';
 import { suggestion } from '../schemas/nearest.ts';

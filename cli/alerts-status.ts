@@ -20,15 +20,16 @@ export interface AlertsStatus {
 /** From here on an operator should look: planning takes a moment. */
 const outboxLimitSeconds = 30;
 
-async function exists(pool: PgPool, table: string): Promise<boolean> {
+/** Is there such a table of Headwater's? */
+export async function tableExists(pool: PgPool, table: string): Promise<boolean> {
   const { rows } = await pool.query<{ there: boolean }>('SELECT to_regclass($1) IS NOT NULL AS there', [`headwater.${table}`]);
   return rows[0]!.there;
 }
 
 /** Undefined while the database has no tables for alerts. */
 export async function alertsStatus(pool: PgPool): Promise<AlertsStatus | undefined> {
-  if (!(await exists(pool, 'alert_outbox'))) return undefined;
-  const jobs = (await exists(pool, 'notification_jobs'))
+  if (!(await tableExists(pool, 'alert_outbox'))) return undefined;
+  const jobs = (await tableExists(pool, 'notification_jobs'))
     ? `SELECT planned_at AS at FROM headwater.notification_jobs WHERE state IN ('queued', 'delivering', 'collecting')`
     : 'SELECT NULL::timestamptz AS at WHERE false';
   const { rows } = await pool.query<AlertsStatus>(
@@ -49,7 +50,7 @@ function age(column: string): string {
 
 /** Every processor that has stored an offset in the database. Ask before the log's bounds: asked after them, an offset may be beyond. */
 export async function databaseOffsets(pool: PgPool): Promise<StoredOffset[]> {
-  if (!(await exists(pool, 'processor_offsets'))) return [];
+  if (!(await tableExists(pool, 'processor_offsets'))) return [];
   const { rows } = await pool.query<StoredOffset>(
     `SELECT processor AS name, seq::float8 AS seq, epoch FROM headwater.processor_offsets
      WHERE seq IS NOT NULL AND processor NOT LIKE '%~rebuild' ORDER BY processor`,

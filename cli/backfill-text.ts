@@ -1,6 +1,7 @@
 import type { Ordered } from '../pipeline/capture/backfill-operations.ts';
 import type { CopyOrder, CopyState } from '../pipeline/capture/log-record.ts';
-import { table, type Output } from './output.ts';
+import type { Output } from './output.ts';
+import { table } from './table.ts';
 import { bar, count, time } from './progress-text.ts';
 
 /** One line on how far a copy has come: bar, share, rows, speed, and how long it will take. */

@@ -1,6 +1,6 @@
 import { readConfig, type Origin } from '../pipeline/runtime/config.ts';
-import { withoutSecrets } from '../pipeline/runtime/logging.ts';
 import { settings, type SettingName } from '../pipeline/runtime/settings.ts';
+import { withoutSecrets } from '../pipeline/runtime/without-secrets.ts';
 
 /** One setting as it is effective. */
 export interface SettingRow {

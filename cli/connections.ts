@@ -1,11 +1,11 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { startLocalServices } from '../deploy/local/services.ts';
-import { connectNats, type NatsConnection } from '../pipeline/clients/nats.ts';
-import { createPool, type PgPool } from '../pipeline/clients/postgres.ts';
+import type { NatsConnection } from '../pipeline/clients/nats.ts';
+import type { PgPool } from '../pipeline/clients/postgres.ts';
 import { withLocal, type Config } from '../pipeline/runtime/config.ts';
 import { HeadwaterError, messageOf, usage } from '../pipeline/runtime/errors.ts';
-import { withoutSecrets, type Logger } from '../pipeline/runtime/logging.ts';
+import type { Logger } from '../pipeline/runtime/logging.ts';
+import { withoutSecrets } from '../pipeline/runtime/without-secrets.ts';
 import { settings } from '../pipeline/runtime/settings.ts';
 import { readRunFile, runFilePath } from './run-file.ts';
 
@@ -33,8 +33,12 @@ export async function locate<S extends Server>(config: Config, ...needed: readon
   return withLocal(config, Object.fromEntries(missing.map((server) => [server, run[server]]))) as Located<S>;
 }
 
-/** Uses Postgres for one piece of work, and says in plain words when it cannot be reached. */
+/**
+ * Uses Postgres for one piece of work, and says in plain words when it cannot be reached. Its client is loaded only now: few
+ * commands ask every server.
+ */
 export async function withPostgres<T>(config: Located<'databaseUrl'>, log: Logger, work: (pool: PgPool) => Promise<T>): Promise<T> {
+  const { createPool } = await import('../pipeline/clients/postgres.ts');
   const pool = createPool(config.databaseUrl, 'headwater-cli', log, 2);
   try {
     await pool.query('SELECT 1').catch(unreachable('PostgreSQL', config, 'databaseUrl'));
@@ -46,6 +50,7 @@ export async function withPostgres<T>(config: Located<'databaseUrl'>, log: Logge
 
 /** The same for NATS. */
 export async function withNats<T>(config: Located<'natsUrl'>, log: Logger, work: (connection: NatsConnection) => Promise<T>): Promise<T> {
+  const { connectNats } = await import('../pipeline/clients/nats.ts');
   const connection = await connectNats(config.natsUrl, 'cli', log).catch(unreachable('NATS', config, 'natsUrl'));
   try {
     return await work(connection);
@@ -88,6 +93,7 @@ export async function withServers<T>(config: Config, log: Logger, signal: AbortS
   const need = { postgres: config.databaseUrl === undefined, nats: config.natsUrl === undefined, redis: false };
   const down = (need.postgres || need.nats) && !(await readRunFile(config.data)) && existsSync(join(config.data, 'secrets.json'));
   if (!down) return work(await locate(config, 'databaseUrl', 'natsUrl'));
+  const { startLocalServices } = await import('../deploy/local/services.ts');
   const services = await startLocalServices({ data: config.data, need, install: false, log, signal });
   try {
     const { databaseUrl, nats } = services;

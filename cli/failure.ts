@@ -1,5 +1,5 @@
 import { exitCodes, HeadwaterError, messageOf } from '../pipeline/runtime/errors.ts';
-import { CatalogError } from '../schemas/catalog-file.ts';
+import { CatalogError } from '../schemas/catalog.ts';
 import type { Output } from './output.ts';
 
 /** Thrown by a command that has said what there is to say, and only has to end with this exit code. */

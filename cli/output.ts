@@ -1,5 +1,4 @@
 import { once } from 'node:events';
-import Table from 'cli-table3';
 import picocolors from 'picocolors';
 
 type Colors = ReturnType<typeof picocolors.createColors>;
@@ -35,42 +34,4 @@ export function outputOn(stream: NodeJS.WriteStream, env: Readonly<Record<string
     write,
     line: (text = '') => write(`${text}\n`),
   };
-}
-
-/** Columns of text under a heading, without lines around them. */
-export function table(
-  output: Output,
-  head: readonly string[],
-  rows: readonly (readonly string[])[],
-  widths: readonly (number | null)[] = [],
-): string {
-  const none = {
-    top: '',
-    'top-mid': '',
-    'top-left': '',
-    'top-right': '',
-    bottom: '',
-    'bottom-mid': '',
-    'bottom-left': '',
-    'bottom-right': '',
-    left: '',
-    'left-mid': '',
-    mid: '',
-    'mid-mid': '',
-    right: '',
-    'right-mid': '',
-    middle: '  ',
-  };
-  const made = new Table({
-    head: head.map((name) => output.colors.bold(name)),
-    chars: none,
-    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
-    ...(widths.length > 0 && output.terminal ? { colWidths: [...widths], wordWrap: true } : {}),
-  });
-  made.push(...rows.map((row) => [...row]));
-  return made
-    .toString()
-    .split('\n')
-    .map((line) => line.trimEnd())
-    .join('\n');
 }

@@ -1,25 +1,27 @@
 import type { BesideStatus, Comparison, Difference, RebuildOutcome, RebuildProgress } from '../pipeline/runner/rebuild/model.ts';
 import type { Output } from './output.ts';
-import { table } from './output.ts';
+import { table } from './table.ts';
 import { bar, count, time } from './progress-text.ts';
 
 /** One line on how far a rebuild is: bar, share, speed, and how long it will take. */
 export function rebuildLine({ name, phase, seq, first, last, rate, detail }: RebuildProgress): string {
   if (phase === 'waiting') return `${name}: ${detail ?? 'starting'}`;
   if (phase === 'comparing') return `${name}: comparing with the live one${detail === undefined ? '' : `: ${detail}`}`;
-  if (phase === 'flipping') return `${name}: waiting for the moment to flip, at ${count(seq)}`;
+  if (phase === 'flipping') return `${name}: waiting for the moment to flip, at ${count(seq)}${detail === undefined ? '' : `: ${detail}`}`;
   const share = Math.min(1, Math.max(0, (seq - first + 1) / Math.max(1, last - first + 1)));
   const left = rate > 0 && last > seq ? `, ${time((last - seq) / rate)} left` : '';
   return `${name} ${bar(share)} ${Math.floor(share * 100)} %, at ${count(seq)} of ${count(last)}, ${count(rate)} events/s${left}${detail === undefined ? '' : ` (${detail})`}`;
 }
 
 /** What the comparison found, as lines. */
-export function comparisonLines(name: string, { compared, differences, listed, moving }: Comparison): string[] {
+export function comparisonLines(name: string, { compared, differences, listed, moving, apart, uncompared }: Comparison): string[] {
+  if (uncompared !== undefined) return [`${name}: not compared: ${uncompared}.`];
   const unsure = moving > 0 ? `; ${count(moving)} changed all the while and could not be judged` : '';
-  if (differences === 0) return [`${name}: ${count(compared)} compared, no differences${unsure}.`];
+  const offsets = apart === undefined ? '' : `, not at the same offset, since the live one cannot go on: ${apart}`;
+  if (differences === 0) return [`${name}: ${count(compared)} compared, no differences${unsure}${offsets}.`];
   const more = differences > listed.length ? [`  … and ${count(differences - listed.length)} more`] : [];
   return [
-    `${name}: ${count(compared)} compared, ${count(differences)} differ from the live one${unsure}:`,
+    `${name}: ${count(compared)} compared, ${count(differences)} differ from the live one${unsure}${offsets}:`,
     ...listed.map(differenceLine),
     ...more,
   ];

@@ -1,7 +1,11 @@
-import { table, type Output } from './output.ts';
+import type { BackfillStatus } from './backfills-status.ts';
+import type { Output } from './output.ts';
+import { table } from './table.ts';
+import type { RebuildStatus } from './rebuilds-status.ts';
 import type { Status } from './status.ts';
 
 const mostKeys = 10;
+const mostBackfills = 10;
 
 /** The status for a person: tables, then what is wrong. */
 export function statusText(status: Status, output: Output): string {
@@ -23,6 +27,8 @@ export function statusText(status: Status, output: Output): string {
     ),
     '',
     ...processors(status, output),
+    ...backfills(status, output),
+    ...rebuilds(status, output),
     ...keys(status, output),
     verdict,
   ].join('\n');
@@ -81,6 +87,55 @@ function processors({ processors: list }: Status, output: Output): string[] {
     `${lagSeconds.toFixed(1)} s`,
   ]);
   return [table(output, ['PROCESSOR', 'OFFSET', 'LAG', 'BEHIND'], rows), ''];
+}
+
+function backfills({ backfills: list }: Status, output: Output): string[] {
+  if (!list || list.length === 0) return [];
+  const rows = list.slice(0, mostBackfills).map((backfill) => {
+    const { table: name, state, rows: logged, read, total, since } = backfill;
+    const share = total > 0 ? ` (${Math.min(99, Math.floor((read / total) * 100))} % of about ${number(total)})` : '';
+    return [
+      name,
+      state === 'pending' ? 'waiting' : state,
+      number(logged) + share,
+      since === undefined ? '–' : second(since),
+      aboutBackfill(backfill),
+    ];
+  });
+  const left = list.length - rows.length;
+  const rest = left > 0 ? [`and ${number(left)} more: headwater backfill list has them all`] : [];
+  return [table(output, ['BACKFILL', 'STATE', 'ROWS', 'SINCE', ''], rows), ...rest, ''];
+}
+
+function aboutBackfill({ state, error, note, where, rate, speed }: BackfillStatus): string {
+  if (error !== undefined) return error;
+  if (note !== undefined) return note;
+  const parts = [
+    state === 'running' && speed !== undefined && `${number(speed)} rows/s`,
+    rate !== undefined && `at most ${number(rate)} rows/s`,
+    where !== undefined && `where ${where}`,
+  ];
+  return parts.filter(Boolean).join(', ');
+}
+
+function rebuilds({ rebuilds: list }: Status, output: Output): string[] {
+  if (!list || list.length === 0) return [];
+  const at = (seq: number | undefined): string => (seq === undefined ? '–' : number(seq));
+  const rows = list.map((rebuild) => [rebuild.name, at(rebuild.seq), at(rebuild.liveSeq), second(rebuild.since), phase(rebuild)]);
+  return [table(output, ['REBUILD', 'AT', 'LIVE AT', 'SINCE', ''], rows), ''];
+}
+
+/** What it is, and what to do next. */
+function phase({ name, state, atWork }: RebuildStatus): string {
+  const verb = `headwater rebuild ${name}`;
+  if (state === 'kept') return atWork ? 'taking its place again' : `the state of before the flip: ${verb} --drop removes it`;
+  if (state === 'dropping') return atWork ? 'being removed' : `half removed: ${verb} --drop goes on`;
+  return atWork ? 'in progress' : `waiting: ${verb} goes on and flips it, --abort removes it`;
+}
+
+/** A time to the second. */
+function second(time: string): string {
+  return `${time.slice(0, 19)}Z`;
 }
 
 function connected({ connections }: Status): string {

@@ -5,6 +5,8 @@ import { RedisKeys } from '../pipeline/runner/redis-keys.ts';
 import type { ConnectionRecord } from '../gateway/presence.ts';
 import { aggregateOffsets } from './aggregates-status.ts';
 import { alertsProblems, type AlertsStatus } from './alerts-status.ts';
+import { backfillsProblems, type BackfillStatus } from './backfills-status.ts';
+import type { RebuildStatus } from './rebuilds-status.ts';
 
 /** The log as it is held. `lastAt` is the commit time of its last event. */
 export interface LogStatus extends Bounds {
@@ -61,6 +63,10 @@ export interface Status {
   /** By processor. */
   readonly deadLettersOf?: Readonly<Record<string, number>> | undefined;
   readonly alerts: AlertsStatus | undefined;
+  /** Copies of tables that are under way, wait, are paused or have failed; empty when there is none. */
+  readonly backfills: readonly BackfillStatus[] | undefined;
+  /** What stands beside live states: of the servers that answered. */
+  readonly rebuilds: readonly RebuildStatus[] | undefined;
 }
 
 /** From here on an operator should look. */
@@ -133,7 +139,15 @@ export function connectionsStatus(records: readonly ConnectionRecord[]): Connect
 
 /** What is wrong, each with what to do about it. Only of parts that are there: the others have a problem of their own. */
 export function problemsOf(
-  { log, slot, processors, deadLetters, deadLettersOf, alerts }: Omit<Status, 'healthy' | 'problems' | 'connections'>,
+  {
+    log,
+    slot,
+    processors,
+    deadLetters,
+    deadLettersOf,
+    alerts,
+    backfills,
+  }: Omit<Status, 'healthy' | 'problems' | 'connections' | 'rebuilds'>,
   tickMs: number,
 ): string[] {
   const problems: string[] = [];
@@ -156,7 +170,7 @@ export function problemsOf(
       `${deadLetters} dead letter${deadLetters === 1 ? '' : 's'}: events that ${Object.keys(deadLettersOf ?? {}).join(', ') || 'a processor'} could not apply. ` +
         '`headwater dlq list` shows them, `dlq redrive` applies them, `dlq drop` gives them up',
     );
-  problems.push(...alertsProblems(alerts));
+  problems.push(...alertsProblems(alerts), ...backfillsProblems(backfills, slot?.active === true));
   return problems;
 }
 

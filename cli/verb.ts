@@ -15,10 +15,14 @@ const collected: ReadonlySet<string> = new Set([
   'commander.conflictingOption',
 ]);
 
+/** What commander hands to a verb: each of its arguments, then its options. */
+type Arguments = Parameters<Parameters<Command['action']>[0]>;
+
 /** A command that reports all faults of its arguments, and of the environment, together. */
 export class Verb extends Command {
   readonly #cli: Cli;
   readonly #faults: string[] = [];
+  #together: (...args: Arguments) => readonly string[] = () => [];
 
   constructor(name: string, cli: Cli) {
     super(name);
@@ -58,9 +62,23 @@ export class Verb extends Command {
   /** Runs when the arguments are sound; otherwise the faults are thrown. */
   override action(run: Parameters<Command['action']>[0]): this {
     return super.action(async (...args: unknown[]) => {
-      this.#throwFaults();
+      this.#throwFaults(args);
       await run.apply(this, args);
     });
+  }
+
+  /**
+   * What the verb does, in a module under `actions/`. It is loaded only when the verb runs, and with sound arguments: nobody
+   * waits for the libraries of servers who asks for help, or has mistyped an option.
+   */
+  does(load: () => Promise<(cli: Cli, ...args: Arguments) => Promise<void>>): this {
+    return this.action(async (...args: unknown[]) => (await load())(this.#cli, ...args));
+  }
+
+  /** What is wrong with the arguments taken together, each a sentence; asked when each of them is sound. */
+  check(faultsOf: (...args: Arguments) => readonly string[]): this {
+    this.#together = faultsOf;
+    return this;
   }
 
   override error(message: string, options?: { exitCode?: number; code?: string }): never {
@@ -94,9 +112,9 @@ export class Verb extends Command {
     );
   }
 
-  #throwFaults(): void {
-    if (this.#faults.length === 0) return;
-    const faults = [...this.#faults];
+  #throwFaults(args: unknown[]): void {
+    const faults = this.#faults.length > 0 ? [...this.#faults] : [...this.#together(...args)];
+    if (faults.length === 0) return;
     try {
       readConfig(this.#cli.env);
     } catch (error) {

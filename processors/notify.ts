@@ -2,9 +2,7 @@ import { messageOf } from '../pipeline/runtime/errors.ts';
 import { RedisKeys } from '../pipeline/runner/redis-keys.ts';
 import type { RuleCondition } from '../schemas/condition/condition.ts';
 import { printCondition } from '../schemas/condition/print.ts';
-import { createChannels } from './notify/channels/create-channels.ts';
 import { defaultOptions } from './notify/options.ts';
-import { Notify } from './notify/role.ts';
 import type { ProcessorFactory } from './processor-factory.ts';
 
 /** Connections for planning, keeping outcomes and sweeping; attempts under way hold none. */
@@ -16,14 +14,16 @@ const connections = 8;
  */
 export const notify: ProcessorFactory = {
   name: 'notify',
-  start({ config, log, ...context }, { postgres }) {
+  async start({ config, log, ...context }, { postgres }) {
+    // Queues, mail and push are many libraries, which nobody needs who only has processors listed.
+    const [{ Notify }, { createChannels }] = await Promise.all([import('./notify/role.ts'), import('./notify/channels/create-channels.ts')]);
     const { endpoints } = defaultOptions;
     const options = {
       ...defaultOptions,
       perUserMinute: config.notifyPerMinute,
       endpoints: { ...endpoints, webhook: { ...endpoints.webhook, perSecond: config.notifyRate } },
     };
-    const role = new Notify(
+    return new Notify(
       { config, log, ...context },
       {
         pool: postgres(connections),
@@ -35,7 +35,6 @@ export const notify: ProcessorFactory = {
         options,
       },
     );
-    return Promise.resolve(role);
   },
 };
 

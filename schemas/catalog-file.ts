@@ -1,22 +1,19 @@
 import { Ajv2020, type ErrorObject } from 'ajv/dist/2020.js';
 import { isMap, isScalar, LineCounter, parseDocument, type Document } from 'yaml';
 import { sizesOf } from './aggregate-sizes.ts';
-import { alertsChannel, isExcluded, isSystemSchema, ownSchema, unnamedEntry, type Catalog, type TableEntry } from './catalog.ts';
+import {
+  alertsChannel,
+  CatalogError,
+  isExcluded,
+  isSystemSchema,
+  ownSchema,
+  unnamedEntry,
+  type Catalog,
+  type TableEntry,
+} from './catalog.ts';
 import { catalogSchema, type CatalogAggregate, type CatalogFile, type CatalogTable } from './generated/catalog.ts';
 import { catalogYaml } from './generated/catalog-yaml.ts';
 import { suggestion } from './nearest.ts';
-
-/** A catalogue that cannot be used; `faults` has all that is wrong with it, each with its place. */
-export class CatalogError extends Error {
-  readonly code = 'bad_catalog';
-  readonly faults: readonly string[];
-
-  constructor(fileName: string, faults: readonly string[]) {
-    super(`the catalogue ${fileName} cannot be used:\n${faults.join('\n')}`);
-    this.name = 'CatalogError';
-    this.faults = faults;
-  }
-}
 
 type Path = readonly string[];
 

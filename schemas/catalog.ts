@@ -30,6 +30,18 @@ export interface Catalog {
   readonly exclude: readonly string[];
 }
 
+/** A catalogue that cannot be used; `faults` has all that is wrong with it, each with its place. */
+export class CatalogError extends Error {
+  readonly code = 'bad_catalog';
+  readonly faults: readonly string[];
+
+  constructor(fileName: string, faults: readonly string[]) {
+    super(`the catalogue ${fileName} cannot be used:\n${faults.join('\n')}`);
+    this.name = 'CatalogError';
+    this.faults = faults;
+  }
+}
+
 /** The schema of Headwater's own tables. */
 export const ownSchema = 'headwater';
 

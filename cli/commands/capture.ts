@@ -1,13 +1,6 @@
 import type { Command } from 'commander';
-import { act, detach, resnapshot } from '../capture-actions.ts';
 import type { Cli } from '../cli.ts';
-import { confirm } from '../confirm.ts';
 import { verb } from '../verb.ts';
-
-interface Confirmed {
-  readonly yes?: boolean;
-  readonly data?: string;
-}
 
 /** `headwater detach` */
 export function detachCommand(cli: Cli): Command {
@@ -22,10 +15,7 @@ export function detachCommand(cli: Cli): Command {
   )
     .option('--yes', 'do not ask')
     .dataOption()
-    .action(async ({ yes, data }: Confirmed) => {
-      await confirm(cli, yes, 'Changes after this are never captured. Drop the slot and the publications?');
-      await cli.out.line(await act(cli, data, detach));
-    });
+    .does(async () => (await import('../actions/capture.ts')).detach);
 }
 
 /** `headwater resnapshot` */
@@ -36,8 +26,5 @@ export function resnapshotCommand(cli: Cli): Command {
   ])
     .option('--yes', 'do not ask')
     .dataOption()
-    .action(async ({ yes, data }: Confirmed) => {
-      await confirm(cli, yes, 'Every reader has to begin anew. Start a new epoch?');
-      await cli.out.line(await act(cli, data, resnapshot));
-    });
+    .does(async () => (await import('../actions/capture.ts')).resnapshot);
 }

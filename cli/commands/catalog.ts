@@ -1,10 +1,5 @@
-import { writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
-import { messageOf, refused, usage } from '../../pipeline/runtime/errors.ts';
-import { silentLogger } from '../../pipeline/runtime/logging.ts';
-import { catalogTemplate, findTables } from '../catalog-template.ts';
-import { configOf, type Cli } from '../cli.ts';
-import { locate, withPostgres } from '../connections.ts';
+import type { Cli } from '../cli.ts';
 import { verb } from '../verb.ts';
 
 /** `headwater catalog init` */
@@ -23,25 +18,5 @@ function initCommand(cli: Cli): Command {
     .argument('[file]', 'where to; - for stdout', 'catalog.yaml')
     .option('--force', 'replace a file that is there')
     .dataOption()
-    .action(async (file: string, { force, data }: { force?: boolean; data?: string }) => {
-      const config = await locate(configOf(cli, { data }), 'databaseUrl');
-      const tables = await withPostgres(config, silentLogger(), findTables);
-      const text = catalogTemplate(tables);
-      if (file === '-') return cli.out.write(text);
-      await save(file, text, force === true);
-      const without = tables.filter(({ identity }) => identity === undefined).map(({ schema, name }) => `${schema}.${name}`);
-      await cli.out.line(`Wrote ${file}: ${tables.length} tables. Edit it, and start with HEADWATER_CATALOG=${file}`);
-      if (without.length > 0)
-        await cli.err.line(`Without usable identity, and so not captured unless you choose how (see the file): ${without.join(', ')}`);
-    });
-}
-
-async function save(file: string, text: string, force: boolean): Promise<void> {
-  try {
-    await writeFile(file, text, { flag: force ? 'w' : 'wx' });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST')
-      throw refused('file_exists', `${file} is there already`, 'give another name, or --force to replace it');
-    throw usage('not_written', `${file} cannot be written: ${messageOf(error)}`);
-  }
+    .does(async () => (await import('../actions/catalog.ts')).init);
 }

@@ -1,25 +1,9 @@
 import type { Command } from 'commander';
-import type { KeyLimits } from '../../pipeline/keys/key-store.ts';
-import { createKey, isScope, listKeys, revokeKey, type KeyInfo } from '../../pipeline/keys/postgres-keys.ts';
-import type { PgPool } from '../../pipeline/clients/postgres.ts';
-import { silentLogger } from '../../pipeline/runtime/logging.ts';
+import { isScope } from '../../pipeline/keys/postgres-keys.ts';
 import { count, duration } from '../../pipeline/runtime/setting-types.ts';
-import { configOf, type Cli } from '../cli.ts';
-import { locate, withPostgres } from '../connections.ts';
+import type { Cli } from '../cli.ts';
 import { listOf } from '../option-values.ts';
-import { table } from '../output.ts';
 import { verb } from '../verb.ts';
-
-interface Common {
-  readonly data?: string;
-  readonly json?: boolean;
-}
-
-interface CreateOptions extends Common, KeyLimits {
-  readonly owner?: string;
-  readonly scopes?: readonly string[];
-  readonly expires?: number;
-}
 
 const positive = count(1, 1_000_000).parse;
 
@@ -54,21 +38,7 @@ function createCommand(cli: Cli): Command {
     .option('--tier <name>', 'how many queries it may make: one of HEADWATER_QUERY_TIERS (default: the first)')
     .dataOption()
     .option('--json', 'print the key with what is kept of it as JSON')
-    .action(async (name: string, options: CreateOptions) => {
-      const { connections, subscriptions, commands, tier, expires } = options;
-      const limits = {
-        ...(connections && { connections }),
-        ...(subscriptions && { subscriptions }),
-        ...(commands && { commands }),
-        ...(tier && { tier }),
-      };
-      const expiry = expires === undefined ? {} : { expiresAt: new Date(Date.now() + expires) };
-      const wanted = { name, owner: options.owner ?? name, scopes: options.scopes ?? ['read'], limits, ...expiry };
-      const { key, info } = await onKeys(cli, options, (pool) => createKey(pool, wanted));
-      if (options.json) return cli.out.line(JSON.stringify({ key, ...info }));
-      await cli.err.line(`${describe(info)}. Keep the key safe: it is not shown again.`);
-      await cli.out.line(key);
-    });
+    .does(async () => (await import('../actions/keys.ts')).create);
 }
 
 function listCommand(cli: Cli): Command {
@@ -78,21 +48,7 @@ function listCommand(cli: Cli): Command {
   ])
     .dataOption()
     .option('--json', 'print a JSON array')
-    .action(async (options: Common) => {
-      const keys = await onKeys(cli, options, listKeys);
-      if (options.json) return cli.out.line(JSON.stringify(keys));
-      if (keys.length === 0) return cli.out.line('There are no keys. `headwater keys create <name>` makes one.');
-      const rows = keys.map((key) => [
-        key.id,
-        key.name,
-        key.owner,
-        key.scopes.join(','),
-        key.createdAt.toISOString(),
-        key.expiresAt?.toISOString() ?? 'never',
-        stateOf(key),
-      ]);
-      await cli.out.line(table(cli.out, ['ID', 'NAME', 'OWNER', 'SCOPES', 'CREATED', 'EXPIRES', 'STATE'], rows));
-    });
+    .does(async () => (await import('../actions/keys.ts')).list);
 }
 
 function revokeCommand(cli: Cli): Command {
@@ -103,22 +59,5 @@ function revokeCommand(cli: Cli): Command {
     .argument('<id or name>', 'as `keys list` shows it')
     .dataOption()
     .option('--json', 'print what is kept of it as JSON')
-    .action(async (idOrName: string, options: Common) => {
-      const info = await onKeys(cli, options, (pool) => revokeKey(pool, idOrName));
-      await cli.out.line(options.json ? JSON.stringify(info) : `Revoked: ${describe(info)}.`);
-    });
-}
-
-async function onKeys<T>(cli: Cli, options: Common, work: (pool: PgPool) => Promise<T>): Promise<T> {
-  const config = await locate(configOf(cli, { data: options.data }), 'databaseUrl');
-  return withPostgres(config, silentLogger(), work);
-}
-
-function describe({ id, name, owner, scopes, expiresAt }: KeyInfo): string {
-  return `key ${name} of ${owner} (${id}), scopes ${scopes.join(', ')}, ${expiresAt ? `valid until ${expiresAt.toISOString()}` : 'does not expire'}`;
-}
-
-function stateOf({ revokedAt, expiresAt }: KeyInfo): string {
-  if (revokedAt) return 'revoked';
-  return expiresAt && expiresAt.getTime() <= Date.now() ? 'expired' : 'valid';
+    .does(async () => (await import('../actions/keys.ts')).revoke);
 }

@@ -1,44 +1,7 @@
 import type { Command } from 'commander';
-import { followBackfills, listBackfills, requestBackfill } from '../../pipeline/capture/backfill-operations.ts';
-import type { Operation } from '../../pipeline/capture/operations.ts';
-import { connectNats } from '../../pipeline/clients/nats.ts';
-import { createPool } from '../../pipeline/clients/postgres.ts';
-import { closeRedis, connectRedis } from '../../pipeline/clients/redis.ts';
-import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
-import { JetStreamDeadLetters } from '../../pipeline/runner/jetstream-dead-letters.ts';
-import type { BesideStatus, Rebuildable, RebuildOutcome } from '../../pipeline/runner/rebuild/model.ts';
-import { pause } from '../../pipeline/runtime/backoff.ts';
-import { usage } from '../../pipeline/runtime/errors.ts';
-import { Health } from '../../pipeline/runtime/health.ts';
-import type { RoleContext } from '../../pipeline/runtime/lifecycle.ts';
-import { createLogger } from '../../pipeline/runtime/logging.ts';
-import { createRegistry } from '../../pipeline/runtime/metrics.ts';
-import { processors } from '../../processors/index.ts';
-import type { ProcessorConnections, ProcessorFactory } from '../../processors/processor-factory.ts';
-import type { Catalog } from '../../schemas/catalog.ts';
-import { suggestion } from '../../schemas/nearest.ts';
-import { configOf, type Cli } from '../cli.ts';
-import { progressText } from '../backfill-text.ts';
-import { locate, unreachable, type Located } from '../connections.ts';
-import { progressOn, type Progress } from '../progress.ts';
-import { comparisonLines, outcomeLine, pauseLines, rebuildLine, statusText } from '../rebuild-text.ts';
-import { loadCatalog } from '../roles/catalog.ts';
-import { allProcessors } from '../roles/own-processors.ts';
+import type { RebuildOptions } from '../actions/rebuild.ts';
+import type { Cli } from '../cli.ts';
 import { verb } from '../verb.ts';
-
-interface Options {
-  readonly flip?: boolean;
-  readonly backfill: boolean;
-  readonly status?: boolean;
-  readonly abort?: boolean;
-  readonly drop?: boolean;
-  readonly json?: boolean;
-  readonly data?: string;
-}
-
-type Target = Located<'databaseUrl' | 'natsUrl' | 'redisUrl'>;
-
-const statusMs = 2_000;
 
 /** `headwater rebuild` */
 export function rebuildCommand(cli: Cli): Command {
@@ -54,10 +17,7 @@ export function rebuildCommand(cli: Cli): Command {
       ['rebuild --status', 'what stands beside the live states'],
     ],
   )
-    .argument(
-      '[processor]',
-      `${processors.flatMap(({ name, rebuild: can }) => (can ? [name] : [])).join(', ')}, and those of HEADWATER_PROCESSORS`,
-    )
+    .argument('[processor]', 'cache, alerts, aggregates or aggregates.<name>, and those of HEADWATER_PROCESSORS')
     .option('--flip', 'flip what was filled before; after a flip: go back to the state of before')
     .option('--no-flip', 'leave it beside, filled and compared')
     .option('--no-backfill', 'where the log no longer holds all: do not ask capture for the rows that are missing')
@@ -66,178 +26,16 @@ export function rebuildCommand(cli: Cli): Command {
     .option('--drop', 'remove the state of before')
     .option('--json', 'print what was done as a JSON object a line')
     .dataOption()
-    .action((name: string | undefined, options: Options) => act(cli, name, options));
+    .check(faultsOf)
+    .does(async () => (await import('../actions/rebuild.ts')).rebuild);
 }
 
-async function act(cli: Cli, name: string | undefined, options: Options): Promise<void> {
+function faultsOf(name: string | undefined, { status, abort, drop, flip }: RebuildOptions): readonly string[] {
   const faults: string[] = [];
-  const { status, abort, drop, flip } = options;
   const orders = [status && '--status', abort && '--abort', drop && '--drop', flip !== undefined && (flip ? '--flip' : '--no-flip')].filter(
     Boolean,
   );
   if (orders.length > 1) faults.push(`give one of ${orders.join(', ')}, not several`);
   if (name === undefined && !status) faults.push('name a processor');
-  const given = configOf(cli, { data: options.data });
-  const factories = (await allProcessors(given)).filter((factory) => factory.rebuild);
-  const processor = name?.split('.', 1)[0];
-  const names = factories.map((factory) => factory.name);
-  if (processor !== undefined && !names.includes(processor))
-    faults.push(`${processor} cannot be rebuilt${suggestion(processor, names)}; these can: ${names.join(', ')}`);
-  if (faults.length > 0) throw usage('bad_arguments', faults.join('\n'), '`headwater rebuild --help` shows what it takes');
-  const config = await locate(given, 'databaseUrl', 'natsUrl', 'redisUrl');
-  const chosen = factories.filter((factory) => processor === undefined || factory.name === processor);
-  await withRebuildables(cli, config, chosen, async (all, progress, context, catalog) => {
-    const part = name === undefined || name === processor ? undefined : name;
-    const found = part === undefined ? all : all.filter((one) => one.name === part);
-    if (found.length === 0)
-      throw usage(
-        'unknown_part',
-        part === undefined
-          ? `${processor} has nothing to rebuild`
-          : `there is no ${part}${suggestion(
-              part,
-              all.map((one) => one.name),
-            )}`,
-        'the catalogue defines the aggregates',
-      );
-    if (status) await show(cli, found, options);
-    else if (abort || drop) await remove(cli, found, options);
-    else for (const one of found) await rebuild({ cli, one, options, progress, context, catalog, config });
-  });
-}
-
-async function show(cli: Cli, found: readonly Rebuildable[], { json }: Options): Promise<void> {
-  const statuses = (await Promise.all(found.map((one) => one.status()))).filter((status) => status !== undefined);
-  if (json) await cli.out.line(JSON.stringify({ rebuilds: statuses }));
-  else await cli.out.line(statuses.length > 0 ? statusText(statuses, cli.out) : 'Nothing stands beside the live states.');
-}
-
-async function remove(cli: Cli, found: readonly Rebuildable[], { drop, json }: Options): Promise<void> {
-  for (const one of found) {
-    const removed = await one.remove(drop ? 'kept' : 'filling');
-    if (json) await cli.out.line(JSON.stringify({ name: one.name, removed }));
-    else await cli.out.line(removed ? `${one.name}: removed. The live state is as it was.` : `${one.name}: there was nothing to remove.`);
-  }
-}
-
-interface Rebuilding {
-  readonly cli: Cli;
-  readonly one: Rebuildable;
-  readonly options: Options;
-  readonly progress: Progress;
-  readonly context: RoleContext;
-  readonly catalog: Catalog;
-  readonly config: Target;
-}
-
-async function rebuild({ cli, one, options, progress, context, catalog, config }: Rebuilding): Promise<void> {
-  const { name } = one;
-  const { json } = options;
-  const before = await one.status();
-  const { signal, log } = context;
-  const said = async (line: string): Promise<void> => {
-    progress.end();
-    await cli.err.line(line);
-  };
-  let outcome: RebuildOutcome;
-  try {
-    outcome = await one.rebuild({
-      flip: options.flip !== false,
-      existing: options.flip === true,
-      back: options.flip === true && before?.state === 'kept',
-      onProgress: (at) => progress.show(rebuildLine(at)),
-      onCompared(comparison) {
-        const lines = [...(json ? [] : comparisonLines(name, comparison)), ...pauseLines(name, comparison)];
-        if (lines.length > 0) void said(lines.join('\n'));
-      },
-      async onTrimmed({ first, last }) {
-        await said(`${name}: the log no longer holds what was before ${first}, so the rows that have not changed since are not in it.`);
-        if (!options.backfill) {
-          await said(`${name}: starting without them, as --no-backfill says.`);
-          return undefined;
-        }
-        await said(`${name}: starting from a backfill of every table.`);
-        const { gone, joined } = await backfillAll({ config, catalog, log, signal, progress: progress.show });
-        if (gone.length > 0) await said(`${name}: the backfill of ${gone.join(', ')} has not come to its end: rows may be missing.`);
-        if (gone.length > 0) return undefined;
-        // One that was under way has begun somewhere in what is held.
-        return joined ? first : last + 1;
-      },
-    });
-  } catch (error) {
-    progress.end();
-    if (signal.aborted) await cli.err.line(`${name}: interrupted. ${await whatIsLive(one, before)}`);
-    throw error;
-  }
-  progress.end();
-  await cli.out.line(json ? JSON.stringify(outcome) : outcomeLine(outcome, `rebuild ${name}`));
-}
-
-/**
- * Has every table copied that can be. `gone`: tables whose copy has not come to its end; `joined`: one was under way already.
- */
-async function backfillAll(operation: Operation): Promise<{ gone: readonly string[]; joined: boolean }> {
-  const joined = (await listBackfills(operation)).some(({ state }) => state === 'pending' || state === 'running');
-  const tables = await requestBackfill(operation, { names: undefined });
-  const copies = await followBackfills(operation, tables, (copy, number, of) =>
-    operation.progress(`(${number} of ${of}) ${progressText(copy)}`),
-  );
-  return { gone: copies.filter(({ state }) => state !== 'done').map(({ table }) => table), joined };
-}
-
-/** The interruption may have come when the flip had been asked for. */
-async function whatIsLive(one: Rebuildable, before: BesideStatus | undefined): Promise<string> {
-  const after = await Promise.race([one.status().catch(() => null), pause(statusMs).then(() => null)]);
-  if (after === null) return '`headwater rebuild --status` tells whether it has been flipped: that could not be asked now.';
-  if (after?.state !== 'kept' || after.since === before?.since)
-    return 'The live state is as it was; the same command goes on, and --abort removes what has been made.';
-  return 'It has been flipped already: the state of before is kept, --drop removes it, and --flip goes back to it.';
-}
-
-/** Opens what the processors need, and closes it. */
-async function withRebuildables(
-  cli: Cli,
-  config: Target,
-  chosen: readonly ProcessorFactory[],
-  work: (all: readonly Rebuildable[], progress: Progress, context: RoleContext, catalog: Catalog) => Promise<void>,
-): Promise<void> {
-  const catalog = await loadCatalog(config);
-  // What a runner has to say of its beginnings and ends is not what was asked for.
-  const log = createLogger(config.logLevel === 'info' ? 'warn' : config.logLevel);
-  const progress = progressOn(cli.err);
-  const closers: (() => Promise<void>)[] = [];
-  const once = <T>(open: () => Promise<T>): (() => Promise<T>) => {
-    let opened: Promise<T> | undefined;
-    return () => (opened ??= open());
-  };
-  const connections: ProcessorConnections = {
-    catalog,
-    log: once(async () => {
-      const connection = await connectNats(config.natsUrl, 'rebuild', log).catch(unreachable('NATS', config, 'natsUrl'));
-      closers.push(() => connection.close());
-      const eventLog = await JetStreamLog.open(connection, config, log);
-      closers.push(async () => eventLog.close());
-      return { eventLog, deadLetters: await JetStreamDeadLetters.open(connection, { replicas: Number(config.replicas) }) };
-    }),
-    redis: once(async () => {
-      const patience = AbortSignal.any([cli.signal, AbortSignal.timeout(5_000)]);
-      const redis = await connectRedis(config.redisUrl, log, { signal: patience }).catch(unreachable('Redis', config, 'redisUrl'));
-      closers.push(async () => closeRedis(redis));
-      return redis;
-    }),
-    postgres(max = 4) {
-      const pool = createPool(config.databaseUrl, 'headwater rebuild', log, max);
-      closers.push(() => pool.end());
-      return pool;
-    },
-  };
-  try {
-    const context: RoleContext = { config, log, metrics: createRegistry(), health: new Health(), signal: cli.signal };
-    const all: Rebuildable[] = [];
-    for (const factory of chosen) all.push(...(await factory.rebuild!(context, connections)));
-    await work(all, progress, context, catalog);
-  } finally {
-    progress.end();
-    for (const close of closers.toReversed()) await close();
-  }
+  return faults;
 }

@@ -1,22 +1,8 @@
 import type { Command } from 'commander';
-import type { LogEvent } from '../../pipeline/log/event-log.ts';
-import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
 import { count } from '../../pipeline/runtime/setting-types.ts';
-import { silentLogger } from '../../pipeline/runtime/logging.ts';
-import { tableToken } from '../../schemas/subjects.ts';
-import { configOf, type Cli } from '../cli.ts';
-import { locate, withNats } from '../connections.ts';
-import { eventLine } from '../event-line.ts';
+import type { Cli } from '../cli.ts';
 import { sequence } from '../option-values.ts';
 import { verb } from '../verb.ts';
-
-interface TailOptions {
-  readonly from?: number;
-  readonly count?: number;
-  readonly ticks?: boolean;
-  readonly json?: boolean;
-  readonly data?: string;
-}
 
 /** `headwater tail` */
 export function tailCommand(cli: Cli): Command {
@@ -31,37 +17,5 @@ export function tailCommand(cli: Cli): Command {
     .option('--ticks', 'show the ticks of the clock too (JSON lines always have them)')
     .option('--json', 'one JSON object a line: {"seq":…,"event":…}, the event as the log has it')
     .dataOption()
-    .action((name: string | undefined, options: TailOptions) => tail(cli, name, options));
-}
-
-async function tail(cli: Cli, name: string | undefined, options: TailOptions): Promise<void> {
-  const config = await locate(configOf(cli, { data: options.data }), 'natsUrl');
-  const log = silentLogger();
-  await withNats(config, log, async (connection) => {
-    const events = await JetStreamLog.open(connection, config, log);
-    try {
-      const from = options.from ?? (await events.bounds()).last + 1;
-      const subjects = name === undefined ? {} : { subjects: [`${config.subject}.${tokenOf(name)}.*`] };
-      let left = options.count ?? Infinity;
-      for await (const batch of events.read(from, { ...subjects, signal: cli.signal })) {
-        const shown = batch.filter((event) => options.json || options.ticks || !event.subject.endsWith('._tick')).slice(0, left);
-        await cli.out.write(shown.map((event) => `${options.json ? jsonLine(event) : eventLine(event, cli.out)}\n`).join(''));
-        left -= shown.length;
-        if (left <= 0 || cli.signal.aborted) return;
-      }
-    } finally {
-      events.close();
-    }
-  });
-}
-
-/** The subject's tokens for a table; the schema ends at the first dot. */
-function tokenOf(name: string): string {
-  const dot = name.indexOf('.');
-  return dot < 0 ? tableToken('public', name) : tableToken(name.slice(0, dot), name.slice(dot + 1));
-}
-
-/** The event's bytes are spliced in as they are. */
-function jsonLine({ seq, data }: LogEvent): string {
-  return `{"seq":${seq},"event":${Buffer.from(data).toString('utf8')}}`;
+    .does(async () => (await import('../actions/tail.ts')).tail);
 }

@@ -1,8 +1,8 @@
 import { messageOf } from '../../pipeline/runtime/errors.ts';
 import { countDead, listDead } from '../../processors/notify/redrive.ts';
 import type { Cli } from '../cli.ts';
-import { table } from '../output.ts';
-import { notify, selectionOf, type SelectionOptions } from './selection.ts';
+import { table } from '../table.ts';
+import { notify, selectionOf, shownAtOnce, type SelectionOptions } from './selection.ts';
 import { onDatabase, onDesk } from './sources.ts';
 import { countsText, heads, letterJson, letterLine, notificationJson, notificationLine } from './text.ts';
 
@@ -12,9 +12,6 @@ export interface ListOptions extends SelectionOptions {
   readonly count?: number;
   readonly dropped?: boolean;
 }
-
-/** So many lines are shown when nobody has said how many. */
-export const shownAtOnce = 100;
 
 /**
  * Lists dead letters, the oldest first, and how many each processor has.

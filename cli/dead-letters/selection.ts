@@ -8,6 +8,9 @@ import type { Verb } from '../verb.ts';
 /** Notifications that were given up are dead letters, too; they are in the database. */
 export const notify = 'notify';
 
+/** So many lines are shown when nobody has said how many. */
+export const shownAtOnce = 100;
+
 /** How an operator says which dead letters. */
 export interface SelectionOptions {
   readonly processor?: string;

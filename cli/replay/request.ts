@@ -1,7 +1,8 @@
 import type { RangeRequest } from '../../pipeline/replay/range.ts';
 import { realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { rowOps, type RowOp } from '../../pipeline/replay/filter.ts';
+import type { AskedFor } from '../../pipeline/replay/checkpoint.ts';
+import { rowOps, type RowOp } from '../../pipeline/replay/row-ops.ts';
 import { duration, type SettingType } from '../../pipeline/runtime/setting-types.ts';
 import { parseMoment } from '../../schemas/condition/instant.ts';
 import { sequence } from '../option-values.ts';
@@ -9,7 +10,7 @@ import { sequence } from '../option-values.ts';
 /** The options of `headwater replay`. */
 export interface ReplayOptions {
   readonly from?: 'oldest' | number;
-  readonly since?: number;
+  readonly since?: GivenTime;
   readonly to?: End;
   readonly subjects?: readonly string[];
   readonly tables?: readonly string[];
@@ -34,7 +35,13 @@ export interface ReplayOptions {
   readonly data?: string;
 }
 
-type End = NonNullable<RangeRequest['to']>;
+/** A moment in microseconds since 1970, and the text that told it: `2h` is another moment each time it is read. */
+export interface GivenTime {
+  readonly time: number;
+  readonly text: string;
+}
+
+type End = { readonly seq: number } | GivenTime;
 
 const timeForm = 'a time like 2026-11-22T12:00:00Z, or how long ago, like 2h';
 
@@ -50,6 +57,12 @@ export const moment: SettingType<number> = {
       throw new Error(`must be ${timeForm}`);
     }
   },
+};
+
+/** A moment, with its text. */
+export const givenTime: SettingType<GivenTime> = {
+  label: moment.label,
+  parse: (text) => ({ time: moment.parse(text), text }),
 };
 
 /** Where to begin: a sequence, or what is oldest. */
@@ -71,7 +84,7 @@ export const ending: SettingType<End> = {
   parse: (text) => {
     if (/^\d+$/.test(text)) return { seq: sequence.parse(text) };
     try {
-      return { time: moment.parse(text) };
+      return givenTime.parse(text);
     } catch {
       throw new Error(`must be a sequence number, from 1, or ${timeForm}`);
     }
@@ -98,9 +111,9 @@ export function faultsOf(options: ReplayOptions): readonly string[] {
   if (targets.length > 1) faults.push('give one target: --to-subject, --to-file, --to-url or --to-processor');
   if (subjects && (tables ?? operations)) faults.push('give --subjects, or --tables and --ops, not both');
   if (where !== undefined && !tables) faults.push('--where needs --tables: the columns it names belong to them');
-  if (resume && overwrite) faults.push('--resume goes on with a file, --overwrite begins it anew: give one of them');
+  if (resume && overwrite) faults.push('--resume goes on with what was interrupted, --overwrite forgets it: give one of them');
   if (resume && dryRun) faults.push('--dry-run leaves nothing to go on with: leave --resume out');
-  if (overwrite && options.toFile === undefined) faults.push('--overwrite is for --to-file');
+  if (overwrite && targets.length === 0) faults.push('--overwrite is for a target');
   if (options.toProcessor !== undefined) faults.push(...processorFaults(options));
   faults.push(...checkpointFaults(options));
   if (options.toUrl === undefined)
@@ -139,7 +152,7 @@ export function shownUrl(text: string): string {
 
 /** A state that lacks events is of no use to anybody: it could be flipped by mistake. */
 function processorFaults(options: ReplayOptions): readonly string[] {
-  const given = ['since', 'to', 'subjects', 'tables', 'ops', 'key', 'where', 'rate', 'checkpoint'] as const;
+  const given = ['since', 'to', 'subjects', 'tables', 'ops', 'key', 'where', 'rate', 'checkpoint', 'overwrite'] as const;
   const extra = given.filter((name) => options[name] !== undefined).map((name) => `--${name}`);
   const faults = extra.length === 0 ? [] : [`--to-processor takes the whole log: leave out ${extra.join(', ')}`];
   return typeof options.from === 'number' && options.from > 1
@@ -147,10 +160,30 @@ function processorFaults(options: ReplayOptions): readonly string[] {
     : faults;
 }
 
-/** What decides which events go where, by name: a replay that goes on must have been asked for the same. */
-export function askedFor(options: ReplayOptions, batch: number | undefined): Readonly<Record<string, string>> {
-  const { subjects, tables, ops: operations, key, where, ticks, toSubject, toFile, toUrl, toProcessor } = options;
-  const parts: Readonly<Record<string, unknown>> = {
+/** What decides which events go where, as it was given: a replay that goes on must have been asked for the same. */
+export function askedFor(options: ReplayOptions): AskedFor {
+  const { from, since, to } = options;
+  const range = {
+    '--from': from,
+    '--since': since?.text,
+    '--to': to && ('seq' in to ? to.seq : to.text),
+  };
+  const given = Object.entries({ ...range, ...partsOf(options) }).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(given.map(([name, value]) => [name, Array.isArray(value) ? (value as readonly string[]) : String(value)]));
+}
+
+/**
+ * Names the filters and the target in one text, but not the range: of two ranges for one target, the second one finds what is left of the
+ * first.
+ */
+export function filtersAndTarget(options: ReplayOptions): string {
+  const given = Object.entries(partsOf(options)).filter(([, value]) => value !== undefined);
+  return JSON.stringify(Object.fromEntries(given.map(([name, value]) => [name, String(value)])));
+}
+
+function partsOf(options: ReplayOptions): Readonly<Record<string, unknown>> {
+  const { subjects, tables, ops: operations, key, where, ticks, toSubject, toFile, toUrl, toProcessor, batch } = options;
+  return {
     '--subjects': subjects,
     '--tables': tables,
     '--ops': operations,
@@ -158,17 +191,15 @@ export function askedFor(options: ReplayOptions, batch: number | undefined): Rea
     '--where': where,
     '--no-ticks': ticks ? undefined : true,
     '--to-subject': toSubject,
-    '--to-file': toFile,
+    '--to-file': toFile === undefined ? undefined : resolve(toFile),
     '--to-url': toUrl,
     '--to-processor': toProcessor,
     '--batch': batch,
   };
-  const given = Object.entries(parts).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(given.map(([name, value]) => [name, Array.isArray(value) ? value.join(',') : String(value)]));
 }
 
 /** What is asked for of the log. */
 export function rangeOf({ from, since, to }: ReplayOptions): RangeRequest {
-  const begin = from === undefined ? { since: since! } : from === 'oldest' ? from : { seq: from };
-  return { from: begin, ...(to === undefined ? {} : { to }) };
+  const begin = from === undefined ? { since: since!.time } : from === 'oldest' ? from : { seq: from };
+  return { from: begin, ...(to === undefined ? {} : { to: 'seq' in to ? to : { time: to.time } }) };
 }

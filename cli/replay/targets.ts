@@ -9,7 +9,6 @@ import { HttpTarget } from '../../pipeline/replay/http-target.ts';
 import { SubjectTarget } from '../../pipeline/replay/subject-target.ts';
 import { nothingSettled, type ReplayTarget } from '../../pipeline/replay/target.ts';
 import { usage } from '../../pipeline/runtime/errors.ts';
-import { httpSender } from './http-send.ts';
 import type { ReplayOptions } from './request.ts';
 
 export interface TargetParts {
@@ -40,6 +39,7 @@ export async function openTarget({ options, connection, run, kept, say }: Target
     say(`to subject ${options.toSubject}, ${keeps}`);
     return target;
   }
+  const { httpSender } = await import('./http-send.ts');
   const { send, close } = httpSender(options.toUrl!, await secretsIn(options.secretFile));
   const batch = options.batch ?? Math.max(1, Math.min(defaultBatch, options.rate ?? Infinity));
   const target = new HttpTarget({ send, run, batch, patienceMs, onRetry }, before);
@@ -53,13 +53,7 @@ export async function openTarget({ options, connection, run, kept, say }: Target
 /** A file that is there is somebody's. */
 export function requireFreeFile({ toFile, overwrite, resume, dryRun }: ReplayOptions): void {
   if (toFile === undefined || overwrite || resume || dryRun || !existsSync(toFile)) return;
-  throw usage(
-    'file_exists',
-    `${toFile} is there already`,
-    existsSync(`${toFile}.checkpoint`)
-      ? '--resume goes on with it, --overwrite begins it anew'
-      : 'name another file, or give --overwrite to replace it',
-  );
+  throw usage('file_exists', `${toFile} is there already`, 'name another file, or give --overwrite to replace it');
 }
 
 /** One secret a line: with two, both sign, while a receiver changes from one to the other. */

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { randomUUID } from 'node:crypto';
 import { connectNats, type NatsConnection } from '../../pipeline/clients/nats.ts';
 import { createPool } from '../../pipeline/clients/postgres.ts';
@@ -130,10 +131,10 @@ function contextOf(role: string, { config, log, health, metrics, signal }: Roles
 /** A processor as a role at once, also while it waits for the log or for Redis: the others do not wait with it. */
 function processorRole(factory: ProcessorFactory, options: ReaderOptions, closers: (() => Promise<void>)[]): Role {
   const stopping = new AbortController();
-  const context = {
-    ...contextOf(factory.name, options, options.natsUrls.processor),
-    signal: AbortSignal.any([options.signal, stopping.signal]),
-  };
+  const signal = AbortSignal.any([options.signal, stopping.signal]);
+  // Each runner of the role listens, and there is one for each aggregate: no leak to warn of.
+  setMaxListeners(0, signal);
+  const context = { ...contextOf(factory.name, options, options.natsUrls.processor), signal };
   context.health.report(factory.name, false, 'starting');
   const starting = startProcessor(factory, context, options, closers);
   const done = starting.then(
@@ -165,7 +166,7 @@ async function startProcessor(
     async log() {
       const { eventLog, connection } = await openLog(context, logQuietMs, closers);
       const replicas = Number(config.replicas);
-      const deadLetters = await untilItWorks('dead letters', () => JetStreamDeadLetters.open(connection, { replicas }), context);
+      const deadLetters = await untilItWorks('dead letters', () => JetStreamDeadLetters.open(connection, { replicas, log }), context);
       return { eventLog, deadLetters };
     },
     async redis() {

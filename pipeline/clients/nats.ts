@@ -2,7 +2,8 @@ import { connect, createInbox, headers, nanos, nuid, type MsgHdrs, type NatsConn
 import { jetstreamManager, JetStreamApiError, type ConsumerInfo, type JetStreamManager, type StreamConfig } from '@nats-io/jetstream';
 import { Kvm, type KV, type KvEntry } from '@nats-io/kv';
 import { messageOf, refused, usage } from '../runtime/errors.ts';
-import { withoutSecrets, type Logger } from '../runtime/logging.ts';
+import type { Logger } from '../runtime/logging.ts';
+import { withoutSecrets } from '../runtime/without-secrets.ts';
 
 export { headers, nanos, nuid, jetstreamManager, JetStreamApiError };
 export type { ConsumerInfo, JetStreamManager, KV, KvEntry, MsgHdrs, NatsConnection, StreamConfig };
@@ -10,6 +11,9 @@ export type { Msg } from '@nats-io/transport-node';
 
 /** Atomic batch publish as we use it, and the security fixes up to then. */
 const oldestServer = [2, 14, 4] as const;
+
+/** What the server answers about a stream that is not there. */
+const streamNotFound = 10059;
 
 /** Users of `nats.conf` that may only use an inbox of their own. */
 const ownInbox = new Set(['capture', 'processor', 'gateway']);
@@ -100,6 +104,18 @@ function requireVersion(version: string): void {
         `the NATS server is version ${version}; atomic batches need ${oldestServer.join('.')} or newer`,
         'upgrade the NATS server, or unset NATS_URL to use a local one',
       );
+  }
+}
+
+/** The key-value bucket beside the log, if it is there. */
+export async function findBucket(connection: NatsConnection, bucket: string): Promise<KV | undefined> {
+  try {
+    const found = await new Kvm(connection).open(bucket);
+    await found.status();
+    return found;
+  } catch (error) {
+    if (error instanceof JetStreamApiError && error.code === streamNotFound) return undefined;
+    throw error;
   }
 }
 

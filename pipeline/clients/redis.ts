@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { Redis } from 'ioredis';
 import { backoffMs, untilItWorks } from '../runtime/backoff.ts';
 import { HeadwaterError, messageOf, refused, usage } from '../runtime/errors.ts';
-import { withoutSecrets, type Logger } from '../runtime/logging.ts';
+import type { Logger } from '../runtime/logging.ts';
+import { withoutSecrets } from '../runtime/without-secrets.ts';
 
 export type RedisClient = Redis;
 

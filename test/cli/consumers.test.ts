@@ -3,6 +3,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { jetstreamManager } from '../../pipeline/clients/nats.ts';
 import { freshStreamName, testServers } from '../support/servers.ts';
+import { callCli } from './support/call-cli.ts';
 import { runCli } from './support/run-cli.ts';
 import { startTeamServer, type TeamServer } from '../pipeline/consumers/team-server.ts';
 
@@ -17,7 +18,7 @@ describe('headwater consumers', function () {
   });
   after(() => server.stop());
 
-  const run = (...args: string[]): ReturnType<typeof runCli> => runCli(['consumers', ...args, '--data', server.data]);
+  const run = (...args: string[]): ReturnType<typeof callCli> => callCli(['consumers', ...args, '--data', server.data]);
 
   it('tells all faults at once, with a way on', async () => {
     const { code, stderr } = await run('add', 'Gateway', '--tables', 'a', '--subjects', 'other.>', '--from', '0', '--new');
@@ -74,7 +75,7 @@ describe('headwater consumers', function () {
   it('lists who is how far, and forgets who is removed', async () => {
     const whole = await (await jetstreamManager(server.operator)).jetstream().consumers.get('EVENTS', 'whole');
     for await (const message of await whole.fetch({ max_messages: 3, expires: 2_000 })) if (message.seq < 3) await message.ackAck();
-    const teams = JSON.parse((await run('list', '--json')).stdout) as { name: string }[];
+    const teams = JSON.parse((await runCli(['consumers', 'list', '--json', '--data', server.data])).stdout) as { name: string }[];
     expect(teams.map(({ name }) => name)).to.deep.equal(['billing', 'next', 'since', 'whole']);
     expect(teams.at(-1)).to.deep.include({ acknowledged: 2, delivered: 3, pending: 17, unacknowledged: 1, trimmed: false });
     const text = (await run('list')).stdout;
@@ -85,6 +86,13 @@ describe('headwater consumers', function () {
     expect((await run('list', '--json')).stdout).to.not.include('whole');
     const users = readFileSync(join(server.data, 'nats', 'teams.conf'), 'utf8');
     expect(users).to.include('"billing"').and.not.include('whole');
+  });
+
+  it('added at the same moment all get in', async () => {
+    const names = Array.from({ length: 6 }, (_, n) => `many-${n}`);
+    for (const { code, stderr } of await Promise.all(names.map((name) => run('add', name, '--new')))) expect(code, stderr).to.equal(0);
+    const users = readFileSync(join(server.data, 'nats', 'teams.conf'), 'utf8');
+    for (const name of names) expect(users).to.include(`"${name}"`);
   });
 
   it('leaves consumers alone that are not a team’s', async () => {
@@ -102,26 +110,26 @@ describe('headwater consumers', function () {
     // The same server, by a user and from a directory that say nothing of its files.
     const env = { NATS_URL: server.operatorUrl, HEADWATER_STREAM: stream, HEADWATER_SUBJECT: subject };
     expect(nats.operator).to.not.equal(server.operatorUrl);
-    const { code, stdout, stderr } = await runCli(['consumers', 'add', 'far'], env);
+    const { code, stdout, stderr } = await callCli(['consumers', 'add', 'far'], env);
     expect(code, stderr).to.equal(0);
     expect(stdout).to.match(/^NATS_URL=nats:\/\/far:/);
     expect(stderr)
       .to.include(`"$JS.API.CONSUMER.MSG.NEXT.${stream}.far"`)
       .and.include('allow: ["_INBOX_far.>"]')
       .and.include('--signal reload');
-    const { configuration } = JSON.parse((await runCli(['consumers', 'add', 'json', '--json'], env)).stdout) as { configuration: string };
+    const { configuration } = JSON.parse((await callCli(['consumers', 'add', 'json', '--json'], env)).stdout) as { configuration: string };
     expect(configuration).to.include('user: "json"');
-    await runCli(['consumers', 'remove', 'far', '--yes'], env);
+    await callCli(['consumers', 'remove', 'far', '--yes'], env);
     await manager.streams.delete(stream);
   });
 
   it('says what is missing when nothing answers, or there is no log', async () => {
-    const away = await runCli(['consumers', 'list'], { NATS_URL: 'nats://me:hunter2@127.0.0.1:1' });
+    const away = await callCli(['consumers', 'list'], { NATS_URL: 'nats://me:hunter2@127.0.0.1:1' });
     expect(away.code).to.equal(1);
     expect(away.stderr)
       .to.match(/NATS at nats:\/\/me:\*\*\*@127.0.0.1:1 does not answer/)
       .and.match(/NATS_URL/);
-    const empty = await runCli(['consumers', 'list'], { NATS_URL: server.operatorUrl, HEADWATER_STREAM: freshStreamName() });
+    const empty = await callCli(['consumers', 'list'], { NATS_URL: server.operatorUrl, HEADWATER_STREAM: freshStreamName() });
     expect(empty.code).to.equal(1);
     expect(empty.stderr).to.include('start capture');
   });

@@ -6,6 +6,7 @@ import { createPool, type PgPool } from '../../pipeline/clients/postgres.ts';
 import type { NewEvent } from '../../pipeline/log/event-log.ts';
 import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
 import { JetStreamDeadLetters } from '../../pipeline/runner/jetstream-dead-letters.ts';
+import { DeadLetterDesk } from '../../pipeline/runner/redrive/desk.ts';
 import { RedisStateStore } from '../../pipeline/runner/redis-state-store.ts';
 import { startRunner } from '../../pipeline/runner/runner.ts';
 import type { Role } from '../../pipeline/runtime/lifecycle.ts';
@@ -213,6 +214,11 @@ describe('dlq', function () {
           last,
         );
       }));
+    /** How many letters are asked for. */
+    async function asked(): Promise<number> {
+      const all = await (await DeadLetterDesk.open(connection)).asked(AbortSignal.timeout(20_000));
+      return [...all.values()].filter(({ processor: of }) => of === name).length;
+    }
     /** The cache processor, with a bug or without. */
     function start(bug: (text: string) => boolean): void {
       const cache = cacheProcessor(catalog);
@@ -284,8 +290,10 @@ describe('dlq', function () {
       await role!.stop();
       // Nobody is there to answer; what was asked for is waited for by whoever asks again.
       expect((await callCli(['dlq', 'redrive', `${name}:1`, `${name}:2`, '--no-wait'], env)).stdout).to.equal('2 letters: 2 waiting\n');
+      const asking = callCli(['dlq', 'redrive', `${name}:2`, `${name}:4`], env);
+      await until(async () => (await asked()) === 3, 60_000, 'the third letter to be asked for');
       start(() => false);
-      const { code, stdout } = await callCli(['dlq', 'redrive', `${name}:2`, `${name}:4`], env);
+      const { code, stdout } = await asking;
       expect(code, stdout).to.equal(0);
       expect(stdout)
         .to.include('2 letters (1 of them asked for already): 2 superseded by newer events')

@@ -13,7 +13,8 @@ import { redisDatabase, type RedisDatabase } from '../support/redis-database.ts'
 import { until } from '../support/role-context.ts';
 import { rowEvent, tickEvent } from '../support/row-events.ts';
 import { freshDatabase, testServers, type FreshDatabase } from '../support/servers.ts';
-import { runCli, startCli, type Ran } from './support/run-cli.ts';
+import { callCli } from './support/call-cli.ts';
+import { startCli } from './support/run-cli.ts';
 
 /** Rows that never change after their beginning, and rows that change all the time. */
 const still = 1_500;
@@ -65,7 +66,7 @@ describe('headwater rebuild', function () {
     await database.drop();
   });
 
-  const rebuild = (...args: string[]): Promise<Ran> => runCli(['rebuild', ...args], env);
+  const rebuild = (...args: string[]): ReturnType<typeof callCli> => callCli(['rebuild', ...args], env);
   const offset = async (): Promise<number> => Number((await redis.client.hget(offsetKey, 'seq')) ?? 0);
   const state = (): Promise<string | null> => redis.client.hget(record, 'state');
 

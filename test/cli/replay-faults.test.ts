@@ -1,42 +1,32 @@
 import { expect } from 'chai';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { type AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { connectNats, type NatsConnection } from '../../pipeline/clients/nats.ts';
-import { silentLogger } from '../../pipeline/runtime/logging.ts';
-import type { FreshLog } from '../pipeline/log/support/fresh-log.ts';
 import { filledLog, nthEvent } from '../pipeline/replay/support/replay-log.ts';
 import { until } from '../support/role-context.ts';
-import { testServers } from '../support/servers.ts';
 import { callCli } from './support/call-cli.ts';
+import { replayFixture, type ReplayFixture } from './support/replay-fixture.ts';
 
 const count = 20_000;
 
 describe('headwater replay, where it could do harm', function () {
   this.timeout(60_000);
-  let connection: NatsConnection;
-  let fresh: FreshLog;
+  let fixture: ReplayFixture;
+  let place: ReturnType<ReplayFixture['folder']>;
   let env: Record<string, string>;
   let folder: string;
 
   before(async () => {
-    connection = await connectNats((await testServers()).natsUrl, 'test', silentLogger());
-    fresh = await filledLog(connection, count);
+    fixture = await replayFixture(count);
   });
-  after(async () => {
-    fresh.log.close();
-    await fresh.remove();
-    await connection.close();
+  after(() => fixture.close());
+  beforeEach(() => {
+    place = fixture.folder();
+    ({ path: folder, env } = place);
   });
-  beforeEach(async () => {
-    folder = mkdtempSync(join(tmpdir(), 'headwater-replay-'));
-    const { natsUrl } = await testServers();
-    env = { NATS_URL: natsUrl, HEADWATER_STREAM: fresh.subject, HEADWATER_SUBJECT: fresh.subject, HEADWATER_DATA: folder };
-  });
-  afterEach(() => rmSync(folder, { recursive: true, force: true }));
+  afterEach(() => place.remove());
 
   const replay = (args: readonly string[], signal?: AbortSignal): ReturnType<typeof callCli> =>
     callCli(['replay', '--from', '1', ...args], env, signal ? { signal } : {});
@@ -136,7 +126,7 @@ describe('headwater replay, where it could do harm', function () {
     await stoppedEarly([...args, '--rate', '2000'], checkpoint);
     const kept = readFileSync(checkpoint, 'utf8');
     writeFileSync(join(folder, 'secret'), 'none');
-    const cannot = ['--to-url', 'http://127.0.0.1:1/', '--secret-file', join(folder, 'secret'), '--checkpoint', checkpoint];
+    const cannot = ['--to-url', 'http://127.0.0.1:1/', '--secret-file', join(folder, 'secret'), '--checkpoint', checkpoint, '--overwrite'];
     expect((await replay(cannot)).stderr).to.include('no webhook secret');
     expect(readFileSync(checkpoint, 'utf8')).to.equal(kept);
     expect((await replay([...args, '--resume'])).code).to.equal(0);
@@ -144,7 +134,7 @@ describe('headwater replay, where it could do harm', function () {
   });
 
   it('ends with 2 and says what to do when the log is trimmed meanwhile', async () => {
-    const small = await filledLog(connection, count, nthEvent);
+    const small = await filledLog(fixture.connection, count, nthEvent);
     env = { ...env, HEADWATER_STREAM: small.subject, HEADWATER_SUBJECT: small.subject };
     const file = join(folder, 'out');
     const running = replay(['--to-file', file, '--rate', '6000']);

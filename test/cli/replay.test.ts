@@ -1,21 +1,21 @@
 import { expect } from 'chai';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
 import { type AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { Webhook } from 'standardwebhooks';
-import { connectNats, type NatsConnection } from '../../pipeline/clients/nats.ts';
+import type { NatsConnection } from '../../pipeline/clients/nats.ts';
 import type { LogEvent } from '../../pipeline/log/event-log.ts';
 import { requireForeignSubject } from '../../pipeline/replay/subject-target.ts';
-import { silentLogger } from '../../pipeline/runtime/logging.ts';
 import { faultsOf } from '../../cli/replay/request.ts';
 import type { FreshLog } from '../pipeline/log/support/fresh-log.ts';
-import { eventsOf, filledLog, lineOf } from '../pipeline/replay/support/replay-log.ts';
+import { eventsOf, lineOf } from '../pipeline/replay/support/replay-log.ts';
 import { until } from '../support/role-context.ts';
-import { freshStreamName, testServers } from '../support/servers.ts';
+import { freshStreamName } from '../support/servers.ts';
+import { callCli } from './support/call-cli.ts';
+import { replayFixture, type ReplayFixture } from './support/replay-fixture.ts';
 import { runCli, startCli, type Ran } from './support/run-cli.ts';
 
 const count = 60_000;
@@ -23,30 +23,27 @@ const secrets = ['whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', 'whsec_C2FVsBQIhrscCh
 
 describe('headwater replay', function () {
   this.timeout(240_000);
+  let fixture: ReplayFixture;
   let connection: NatsConnection;
   let fresh: FreshLog;
+  let place: ReturnType<ReplayFixture['folder']>;
   let events: readonly LogEvent[];
   let env: Record<string, string>;
   let folder: string;
 
   before(async () => {
-    connection = await connectNats((await testServers()).natsUrl, 'test', silentLogger());
-    fresh = await filledLog(connection, count);
+    fixture = await replayFixture(count);
+    ({ connection, fresh } = fixture);
     events = eventsOf(fresh.subject, count);
   });
-  after(async () => {
-    fresh.log.close();
-    await fresh.remove();
-    await connection.close();
+  after(() => fixture.close());
+  beforeEach(() => {
+    place = fixture.folder();
+    ({ path: folder, env } = place);
   });
-  beforeEach(async () => {
-    folder = mkdtempSync(join(tmpdir(), 'headwater-replay-'));
-    const { natsUrl } = await testServers();
-    env = { NATS_URL: natsUrl, HEADWATER_STREAM: fresh.subject, HEADWATER_SUBJECT: fresh.subject, HEADWATER_DATA: folder };
-  });
-  afterEach(() => rmSync(folder, { recursive: true, force: true }));
+  afterEach(() => place.remove());
 
-  const replay = (...args: string[]): Promise<Ran> => runCli(['replay', ...args], env);
+  const replay = (...args: string[]): ReturnType<typeof callCli> => callCli(['replay', ...args], env);
   const linesOf = (...kept: ((event: LogEvent) => boolean)[]): string =>
     events
       .filter((event) => kept.every((keeps) => keeps(event)))
@@ -79,7 +76,7 @@ describe('headwater replay', function () {
   describe('into a file', () => {
     it('has every event of the log as the log has it, and leaves nothing else behind', async () => {
       const file = join(folder, 'log.ndjson');
-      const { code, stdout, stderr } = await replay('--from', '1', '--to-file', file);
+      const { code, stdout, stderr } = await runCli(['replay', '--from', '1', '--to-file', file], env);
       expect(code, stderr).to.equal(0);
       expect(readFileSync(file, 'utf8')).to.equal(linesOf());
       expect(stdout).to.match(/^60,000 events \([\d,]+ bytes\) replayed to .*, from sequences 1 to 60000, in/);

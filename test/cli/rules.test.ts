@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { parse } from 'yaml';
 import { writeRunFile } from '../../cli/run-file.ts';
 import { startRest, type Rest } from '../processors/alerts/routes/support/rest.ts';
-import { runCli, type Ran } from './support/run-cli.ts';
+import { callCli } from './support/call-cli.ts';
+import { runCli } from './support/run-cli.ts';
 
 const secret = `whsec_${Buffer.alloc(32, 1).toString('base64')}`;
 const other = `whsec_${Buffer.alloc(32, 2).toString('base64')}`;
@@ -50,11 +51,11 @@ describe('headwater rules', function () {
 
   beforeEach(() => rest.sql('DELETE FROM headwater.alert_rules'));
 
-  async function rules(args: readonly string[], env: Record<string, string> = {}): Promise<Ran> {
-    return runCli(['rules', ...args], { HEADWATER_GATEWAY: rest.url, HEADWATER_KEY: 'ann', HOOK_SECRET: secret, ...env });
+  async function rules(args: readonly string[], env: Record<string, string> = {}): ReturnType<typeof callCli> {
+    return callCli(['rules', ...args], { HEADWATER_GATEWAY: rest.url, HEADWATER_KEY: 'ann', HOOK_SECRET: secret, ...env });
   }
 
-  async function apply(text: string, args: readonly string[] = [], env: Record<string, string> = {}): Promise<Ran> {
+  async function apply(text: string, args: readonly string[] = [], env: Record<string, string> = {}): ReturnType<typeof callCli> {
     writeFileSync(file, text);
     return rules(['apply', '-f', file, ...args], env);
   }
@@ -277,7 +278,7 @@ describe('headwater rules', function () {
     const run = { gateway: rest.url, databaseUrl: 'x', natsUrl: 'x', redisUrl: 'x', key: 'ann' };
     await writeRunFile(folder, run);
     const empty = { HEADWATER_GATEWAY: '', HEADWATER_KEY: '' };
-    expect(await rules(['list', '--data', folder], empty)).to.include({ code: 0 });
+    expect(await runCli(['rules', 'list', '--data', folder], empty)).to.include({ code: 0, stderr: '' });
     const elsewhere = await rules(['list', '--data', folder, '--gateway', 'http://127.0.0.1:1'], empty);
     expect(elsewhere).to.include({ code: 2 });
     expect(elsewhere.stderr).to.include('no key is given for the gateway at http://127.0.0.1:1');

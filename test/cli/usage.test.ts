@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import type { Cli } from '../../cli/cli.ts';
 import type { Output } from '../../cli/output.ts';
 import { createProgram } from '../../cli/program.ts';
+import { callCli } from './support/call-cli.ts';
 import { runCli } from './support/run-cli.ts';
 
 function capturing(): { cli: Cli; written: string[] } {
@@ -41,7 +42,7 @@ describe('command line: usage', () => {
   });
 
   it('reports all faults at once, those of the environment too, and exits 2', async () => {
-    const { code, stdout, stderr } = await runCli(['tail', '--from', '0', '-n', 'x', '--jsno', '--tick'], {
+    const { code, stdout, stderr } = await callCli(['tail', '--from', '0', '-n', 'x', '--jsno', '--tick'], {
       HEADWATER_PROT: '1',
       HEADWATER_DRAIN: 'soon',
     });
@@ -60,7 +61,7 @@ describe('command line: usage', () => {
   });
 
   it('suggests a verb, also of a group', async () => {
-    const [verb, sub] = await Promise.all([runCli(['stauts']), runCli(['keys', 'lst'])]);
+    const [verb, sub] = await Promise.all([callCli(['stauts']), callCli(['keys', 'lst'])]);
     expect(verb.code).to.equal(2);
     expect(verb.stderr).to.match(/unknown command 'stauts'; did you mean status\?/);
     expect(sub.code).to.equal(2);
@@ -68,7 +69,7 @@ describe('command line: usage', () => {
   });
 
   it('says what to do when nothing is running', async () => {
-    const { code, stderr } = await runCli(['status']);
+    const { code, stderr } = await callCli(['status']);
     expect(code).to.equal(2);
     expect(stderr)
       .to.match(/nothing is running in \/nonexistent/)
@@ -76,7 +77,7 @@ describe('command line: usage', () => {
   });
 
   it('refuses with 3 what has to be confirmed and cannot be', async () => {
-    const { code, stderr } = await runCli(['resnapshot']);
+    const { code, stderr } = await callCli(['resnapshot']);
     expect(code).to.equal(3);
     expect(stderr).to.match(/--yes/);
   });

@@ -10,6 +10,7 @@ import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
 import { silentLogger } from '../../pipeline/runtime/logging.ts';
 import { writeRunFile } from '../../cli/run-file.ts';
 import { freshDatabase, freshStreamName, testServers, type FreshDatabase } from '../support/servers.ts';
+import { callCli } from './support/call-cli.ts';
 import { runCli, startCli } from './support/run-cli.ts';
 
 describe('command line on real servers', function () {
@@ -55,16 +56,16 @@ describe('command line on real servers', function () {
   });
 
   it('keys create prints the key alone on stdout; revoke by name, and list shows it', async () => {
-    await runCli(['migrate'], env);
+    await callCli(['migrate'], env);
     const created = await runCli(['keys', 'create', 'bot', '--owner', 'alice', '--scopes', 'read:prices,alerts', '--expires', '30d'], env);
     expect(created.stdout).to.match(/^hw_[\w-]{43}\n$/);
-    expect((await runCli(['keys', 'revoke', 'bot'], env)).code).to.equal(0);
-    const listed = await runCli(['keys', 'list', '--json'], env);
+    expect((await callCli(['keys', 'revoke', 'bot'], env)).code).to.equal(0);
+    const listed = await callCli(['keys', 'list', '--json'], env);
     expect(listed.stdout).to.not.include(created.stdout.trim());
     const [key] = JSON.parse(listed.stdout) as Record<string, unknown>[];
     expect(key).to.include({ name: 'bot', owner: 'alice' }).and.to.have.property('revokedAt');
     expect(key?.['scopes']).to.deep.equal(['read:prices', 'alerts']);
-    expect((await runCli(['keys', 'revoke', 'nobody'], env)).code).to.equal(2);
+    expect((await callCli(['keys', 'revoke', 'nobody'], env)).code).to.equal(2);
   });
 
   it('catalog init writes what the loader takes, for names of any kind, and replaces nothing unasked', async () => {
@@ -92,12 +93,12 @@ y" int PRIMARY KEY);
     expect(parseCatalog(text.replace('# appendOnly: true', 'appendOnly: true'), file).tables.get('public.history')).to.include({
       appendOnly: true,
     });
-    expect((await runCli(['catalog', 'init', file], env)).code).to.equal(3);
-    expect((await runCli(['catalog', 'init', file, '--force'], env)).code).to.equal(0);
+    expect((await callCli(['catalog', 'init', file], env)).code).to.equal(3);
+    expect((await callCli(['catalog', 'init', file, '--force'], env)).code).to.equal(0);
   });
 
   it('says where an address came from when nothing answers there', async () => {
-    const { code, stderr } = await runCli(['keys', 'list'], { DATABASE_URL: 'postgres://me:hunter2@127.0.0.1:1/x' });
+    const { code, stderr } = await callCli(['keys', 'list'], { DATABASE_URL: 'postgres://me:hunter2@127.0.0.1:1/x' });
     expect(code).to.equal(1);
     expect(stderr)
       .to.match(/PostgreSQL at postgres:\/\/me:\*\*\*@127.0.0.1:1\/x does not answer/)
@@ -136,7 +137,7 @@ y" int PRIMARY KEY);
     });
 
     it('tail shows what changed, and nothing a terminal would obey', async () => {
-      const { stdout } = await runCli(['tail', '--from', '1', '-n', '2'], env);
+      const { stdout } = await callCli(['tail', '--from', '1', '-n', '2'], env);
       const [update, insert, ...more] = stdout.trimEnd().split('\n');
       expect(more).to.deep.equal([]);
       expect(update).to.match(/^ +1 12:00:00\.123 update +public\.t 9007199254740993 price 1\.10 → 1\.1000$/);
@@ -144,7 +145,7 @@ y" int PRIMARY KEY);
     });
 
     it('tail of one table leaves out the others', async () => {
-      const { stdout } = await runCli(['tail', 'other', '--from', '1', '-n', '1', '--json'], env);
+      const { stdout } = await callCli(['tail', 'other', '--from', '1', '-n', '1', '--json'], env);
       expect(stdout).to.match(/^\{"seq":3,/);
     });
 

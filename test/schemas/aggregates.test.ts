@@ -1,7 +1,8 @@
 import { expect } from 'chai';
 import { definitionsOf } from '../../processors/aggregates/definition.ts';
 import type { Definition } from '../../processors/aggregates/model.ts';
-import { CatalogError, defiCatalog, parseCatalog } from '../../schemas/catalog-file.ts';
+import { CatalogError } from '../../schemas/catalog.ts';
+import { defiCatalog, parseCatalog } from '../../schemas/catalog-file.ts';
 
 const faultsOf = (text: string): readonly string[] => {
   try {

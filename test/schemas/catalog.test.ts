@@ -1,5 +1,6 @@
 import { expect } from 'chai';
-import { CatalogError, defiCatalog, parseCatalog } from '../../schemas/catalog-file.ts';
+import { CatalogError } from '../../schemas/catalog.ts';
+import { defiCatalog, parseCatalog } from '../../schemas/catalog-file.ts';
 import { channelsOf, defaultCatalog, entryFor, isCaptured } from '../../schemas/catalog.ts';
 
 function faultsOf(text: string): readonly string[] {

@@ -33,7 +33,8 @@ export async function callCli(
   try {
     await createProgram(cli, 'test').parseAsync([...args], { from: 'user' });
   } catch (error) {
-    code = error === signal.reason ? 130 : await report(error instanceof CommanderError ? fromCommander(error) : error, cli.err);
+    if (error instanceof CommanderError && error.exitCode === 0) code = 0;
+    else code = error === signal.reason ? 130 : await report(error instanceof CommanderError ? fromCommander(error) : error, cli.err);
   }
   // What was written reaches its listener in a later turn.
   await new Promise((resolve) => setImmediate(resolve));

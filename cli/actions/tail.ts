@@ -1,0 +1,48 @@
+import type { LogEvent } from '../../pipeline/log/event-log.ts';
+import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
+import { silentLogger } from '../../pipeline/runtime/logging.ts';
+import { tableToken } from '../../schemas/subjects.ts';
+import { configOf, type Cli } from '../cli.ts';
+import { locate, withNats } from '../connections.ts';
+import { eventLine } from '../event-line.ts';
+
+interface TailOptions {
+  readonly from?: number;
+  readonly count?: number;
+  readonly ticks?: boolean;
+  readonly json?: boolean;
+  readonly data?: string;
+}
+
+/** Follows the log, until the signal or the number of events that was asked for. */
+export async function tail(cli: Cli, name: string | undefined, options: TailOptions): Promise<void> {
+  const config = await locate(configOf(cli, { data: options.data }), 'natsUrl');
+  const log = silentLogger();
+  await withNats(config, log, async (connection) => {
+    const events = await JetStreamLog.open(connection, config, log);
+    try {
+      const from = options.from ?? (await events.bounds()).last + 1;
+      const subjects = name === undefined ? {} : { subjects: [`${config.subject}.${tokenOf(name)}.*`] };
+      let left = options.count ?? Infinity;
+      for await (const batch of events.read(from, { ...subjects, signal: cli.signal })) {
+        const shown = batch.filter((event) => options.json || options.ticks || !event.subject.endsWith('._tick')).slice(0, left);
+        await cli.out.write(shown.map((event) => `${options.json ? jsonLine(event) : eventLine(event, cli.out)}\n`).join(''));
+        left -= shown.length;
+        if (left <= 0 || cli.signal.aborted) return;
+      }
+    } finally {
+      events.close();
+    }
+  });
+}
+
+/** The subject's tokens for a table; the schema ends at the first dot. */
+function tokenOf(name: string): string {
+  const dot = name.indexOf('.');
+  return dot < 0 ? tableToken('public', name) : tableToken(name.slice(0, dot), name.slice(dot + 1));
+}
+
+/** The event's bytes are spliced in as they are. */
+function jsonLine({ seq, data }: LogEvent): string {
+  return `{"seq":${seq},"event":${Buffer.from(data).toString('utf8')}}`;
+}
