@@ -26,7 +26,7 @@ export interface OwnInRedis<Effects> extends Processor<Effects>, RedisEffects<Ef
   readonly keys: readonly string[];
 }
 
-/** Makes a role of a processor: state and place in the log change in one transaction. It can be rebuilt. */
+/** Makes a role of a processor: state and place in the log change in one transaction. It can be rebuilt, by a version with another `setup`, too. */
 export function inPostgres<Effects>(own: OwnInPostgres<Effects>): ProcessorFactory {
   const { name, setup, tables } = own;
   return {
@@ -42,7 +42,17 @@ export function inPostgres<Effects>(own: OwnInPostgres<Effects>): ProcessorFacto
       const { eventLog, deadLetters } = await connections.log();
       const pool = connections.postgres();
       const beside = postgresBeside({ pool, processor: name, effects: own, tables });
-      return [rebuildable(context, { eventLog, deadLetters, beside, processor: own })];
+      const made = rebuildable(context, { eventLog, deadLetters, beside, processor: own });
+      return [
+        {
+          ...made,
+          async rebuild(options) {
+            // Its role may not have been started since it was corrected.
+            await pool.query(setup);
+            return made.rebuild(options);
+          },
+        },
+      ];
     },
   };
 }

@@ -1,6 +1,7 @@
-import { DatabaseError, type PgClient } from '../clients/postgres.ts';
+import type { PgClient } from '../clients/postgres.ts';
 import { messageOf, usage, type HeadwaterError } from '../runtime/errors.ts';
 import { fromTable, selectRows, type ReadableTable } from '../source/table-reader.ts';
+import { isFaultOfStatement } from './backfill-faults.ts';
 
 /** What is shown of a condition on both sides of a fault. */
 const shownCharacters = 20;
@@ -42,7 +43,7 @@ export async function checkCondition(client: PgClient, table: ReadableTable, whe
     asked = filter;
     return await estimated(client, selectRows(table, { where }));
   } catch (error) {
-    throw isFaultOfCondition(error) ? badCondition(table.relation.name, where, error, Array.from(asked).length) : error;
+    throw isFaultOfStatement(error) ? badCondition(table.relation.name, where, error, Array.from(asked).length) : error;
   } finally {
     await client.query('ROLLBACK').catch(() => undefined);
   }
@@ -57,16 +58,6 @@ export async function estimateAll(client: PgClient, table: ReadableTable): Promi
   } finally {
     await client.query('ROLLBACK').catch(() => undefined);
   }
-}
-
-/** The table is locked by somebody who changes its definition. */
-export function isLocked(error: unknown): boolean {
-  return (error as { code?: unknown }).code === '55P03';
-}
-
-/** Is this what a condition can be to blame for, whatever its functions raise, and not the server's state? */
-export function isFaultOfCondition(error: unknown): boolean {
-  return error instanceof DatabaseError && error.code !== undefined && !/^(08(?!P01)|25P|28|3D|40|53|55|57|58|XX)/.test(error.code);
 }
 
 /** How many rows the server expects a query to give. */

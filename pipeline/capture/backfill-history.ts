@@ -29,6 +29,7 @@ export async function readBack(
   const to = Math.min(range.to, (await eventLog.last(ofTable))?.seq ?? 0);
   if ((await eventLog.bounds()).first > range.from) return false;
   if (to < range.from) return true;
+  tracker.forgetChanges(snapshot);
   try {
     for await (const events of eventLog.read(range.from, { subjects: [ofTable], signal })) {
       for (const event of events) {
@@ -36,7 +37,6 @@ export async function readBack(
         const { tx } = JSON.parse(Buffer.from(event.data).toString('utf8')) as { tx?: { xid: number } };
         tracker.note({ data: event.data, xid: tx?.xid, table: name }, event.seq);
       }
-      tracker.forgetChanges(snapshot);
       if (events.at(-1)!.seq >= to) break;
     }
     return true;

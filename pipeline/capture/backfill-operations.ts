@@ -4,10 +4,12 @@ import { pause } from '../runtime/backoff.ts';
 import { HeadwaterError, refused, usage } from '../runtime/errors.ts';
 import { describeTable } from '../source/table-reader.ts';
 import { TypeRegistry } from '../source/types.ts';
-import { checkCondition, estimateAll, isLocked } from './backfill-condition.ts';
+import { checkCondition, estimateAll } from './backfill-condition.ts';
+import { isLocked, notPublished } from './backfill-faults.ts';
 import { findSlot } from './database.ts';
 import type { CopyOrder, CopyState, LogRecord } from './log-record.ts';
 import { pollMs, takenUpMs, withServers, type Operation } from './operations.ts';
+import { findJoining } from './publications.ts';
 import { selectTables, type CapturedTable } from './tables.ts';
 
 /** What is to be copied. */
@@ -28,8 +30,9 @@ const underWay: ReadonlySet<CopyState['state']> = new Set(['pending', 'running',
 
 /**
  * Asks capture to copy tables beside the stream; returns their names. What has been asked for already, in the same words, and is
- * not done, is not asked for again.
- * @throws HeadwaterError `not_captured`, `no_primary_key`, `bad_condition` (usage), `backfill_under_way` (refused), `table_locked`
+ * not done, is not asked for again; an order to give it up that nobody has carried out yet is taken back.
+ * @throws HeadwaterError `not_captured`, `no_primary_key`, `bad_condition` (usage), `backfill_under_way`, `not_published` (refused),
+ * `table_locked`
  */
 export function requestBackfill(operation: Operation, request: BackfillRequest): Promise<readonly string[]> {
   const { names, where, rate } = request;
@@ -39,6 +42,7 @@ export function requestBackfill(operation: Operation, request: BackfillRequest):
     for (const { name } of tables) requireFree(copies.get(name), request);
     for (const table of tables) {
       const total = await estimate(control, operation, table, where);
+      await takeBackOrder(record, table.name);
       await record.changeCopy(table.name, (known) => {
         requireFree(known, request);
         if (known && underWay.has(known.state)) return undefined;
@@ -75,13 +79,31 @@ function requireFree(known: CopyState | undefined, { where, rate }: BackfillRequ
   );
 }
 
+/** Capture would carry it out when it starts, on what is asked for now. */
+async function takeBackOrder(record: LogRecord, table: string): Promise<void> {
+  const open = await record.noted(table);
+  if (open?.order.order === 'pause')
+    throw refused(
+      'backfill_under_way',
+      `a backfill of ${table} is to be paused when capture starts`,
+      `\`headwater backfill resume ${table}\` takes that back`,
+    );
+  if (open?.order.order === 'cancel') await record.removeOrder(table, open.revision);
+}
+
 async function tablesToCopy(
   control: PgClient,
-  { catalog }: Operation,
+  { catalog, config, log }: Operation,
   names: readonly string[] | undefined,
 ): Promise<readonly CapturedTable[]> {
   const { tables, leftOut } = await selectTables(control, catalog);
-  if (!names) return tables.filter((table) => table.hasKey);
+  const joining = await joiningTables(control, config.publication, tables);
+  if (!names) {
+    const later = tables.filter(({ name, hasKey }) => hasKey && joining.has(name)).map(({ name }) => name);
+    if (later.length > 0)
+      log.warn({ tables: later }, 'changes of these tables are not captured yet: they are copied when capture is restarted');
+    return tables.filter(({ name, hasKey }) => hasKey && !joining.has(name));
+  }
   return names.map((name) => {
     const table = tables.find((candidate) => candidate.name === name);
     const reason = leftOut.find((other) => other.name === name)?.reason;
@@ -90,11 +112,22 @@ async function tablesToCopy(
     if (!table.hasKey)
       throw usage(
         'no_primary_key',
-        `${name} has no primary key, so its rows cannot be read in chunks`,
+        `${name} has no primary key by which its rows could be read in chunks (one with a generated column is none)`,
         'add one, or take a new snapshot: headwater resnapshot',
       );
+    if (joining.has(name)) throw notPublished(name);
     return table;
   });
+}
+
+/** The names of tables whose changes are not captured yet. Before its first start capture has none, and copies them all then. */
+async function joiningTables(control: PgClient, publication: string, tables: readonly CapturedTable[]): Promise<ReadonlySet<string>> {
+  try {
+    return new Set((await findJoining(control, publication, tables)).map(({ name }) => name));
+  } catch (error) {
+    if (error instanceof HeadwaterError && error.code === 'publication_missing') return new Set();
+    throw error;
+  }
 }
 
 /** Rows to copy, as the server expects. A fault in the condition is told here, before anything is asked for. */
@@ -207,7 +240,9 @@ function concerns({ order, rate }: Omit<CopyOrder, 'table'>, { state }: CopyStat
 
 function requireConcerned(order: Omit<CopyOrder, 'table'>, name: string, copies: ReadonlyMap<string, CopyState>): void {
   const state = copies.get(name);
-  if (state && concerns(order, state)) return;
+  // By its name only: a first copy that has failed is tried again when capture starts, and then no more.
+  const failed = order.order === 'cancel' && state?.state === 'failed';
+  if (failed || (state && concerns(order, state))) return;
   const open = sorted(copies.values()).filter((other) => concerns(order, other));
   const others = open.map(({ table }) => table);
   const why = state ? `the backfill of ${name} is ${state.state}` : `there is no backfill of ${name}${suggestion(name, others)}`;

@@ -1,15 +1,23 @@
 import type { Catalog } from '../../schemas/catalog.ts';
 import { closePostgres, connectPostgres } from '../clients/postgres.ts';
+import { backoffMs, pause } from '../runtime/backoff.ts';
+import { HeadwaterError, messageOf, refused } from '../runtime/errors.ts';
 import type { Logger } from '../runtime/logging.ts';
 import { linked } from '../runtime/tasks.ts';
 import type { Backfill } from './backfill.ts';
+import { notPublished } from './backfill-faults.ts';
 import type { CopyOrder, CopyState, LogRecord } from './log-record.ts';
+import type { BackfillMetrics } from './metrics.ts';
+import { findJoining } from './publications.ts';
 import { selectTables, type CapturedTable } from './tables.ts';
 
 export interface BackfillQueueParts {
   readonly record: LogRecord;
   readonly backfill: Backfill;
+  readonly metrics: Pick<BackfillMetrics, 'paused' | 'queue'>;
   readonly url: string;
+  /** Base name of the publications. */
+  readonly publication: string;
   readonly catalog: Catalog;
   readonly log: Logger;
   readonly signal: AbortSignal;
@@ -22,6 +30,7 @@ export interface BackfillQueueParts {
 export class BackfillQueue {
   readonly #parts: BackfillQueueParts;
   readonly #waiting: string[] = [];
+  readonly #paused = new Set<string>();
   readonly #orders: { readonly order: CopyOrder; readonly revision: number }[] = [];
   /** The table that is being copied, or about to be. */
   #current: { readonly table: string; readonly interrupt: AbortController } | undefined;
@@ -33,7 +42,11 @@ export class BackfillQueue {
 
   async run(): Promise<void> {
     const { record, signal } = this.#parts;
-    for (const state of (await record.copies()).values()) if (state.state === 'running') this.#add(state.table);
+    for (const { table, state } of (await record.copies()).values()) {
+      if (state === 'running') this.#add(table);
+      if (state === 'paused') this.#paused.add(table);
+    }
+    this.#count();
     const requests = record.onRequest((state) => this.#add(state.table), signal);
     const orders = record.onOrder((order, revision) => {
       this.#orders.push({ order, revision });
@@ -45,12 +58,23 @@ export class BackfillQueue {
       await Promise.race([requests, orders, this.#work(), this.#obey()]);
     } finally {
       signal.removeEventListener('abort', wakeUp);
+      // Whoever works from now on counts.
+      this.#parts.metrics.queue.set(0);
+      this.#parts.metrics.paused.set(0);
     }
   }
 
   #add(table: string): void {
     if (!this.#waiting.includes(table)) this.#waiting.push(table);
+    this.#count();
     this.#wakeUp();
+  }
+
+  #count(): void {
+    const { metrics, signal } = this.#parts;
+    if (signal.aborted) return;
+    metrics.queue.set(this.#waiting.length + (this.#current && !this.#waiting.includes(this.#current.table) ? 1 : 0));
+    metrics.paused.set(this.#paused.size);
   }
 
   #wakeUp(): void {
@@ -75,24 +99,61 @@ export class BackfillQueue {
       if (state?.state === 'pending' || state?.state === 'running')
         await linked(signal, interrupt, () => this.#copy(state, interrupt.signal));
       this.#current = undefined;
+      this.#count();
       this.#wakeUp();
     }
   }
 
   async #copy(state: CopyState, interrupt: AbortSignal): Promise<void> {
     const { record, backfill, log } = this.#parts;
-    const table = await this.#find(state.table);
-    if (table) return backfill.run(table, state, interrupt);
-    log.warn({ table: state.table }, 'not captured, or no longer there: no backfill');
-    await record.putCopy({ ...state, state: 'failed', error: 'the table is not captured, or no longer there' });
+    const { table: name } = state;
+    const table = await this.#found(state, interrupt);
+    if (table === undefined) return;
+    if (table instanceof HeadwaterError) {
+      const error = `${table.message} (${table.hint})`;
+      log.warn({ table: name, error }, 'no backfill');
+      await record.putCopy({ ...state, state: 'failed', note: undefined, error });
+      return;
+    }
+    const othersWait = (): boolean => this.#waiting.some((other) => other !== name);
+    if ((await backfill.run(table, state, { interrupt, othersWait })) === 'ended') return;
+    log.info({ table: name }, 'backfill: others go first');
+    this.#waiting.splice(0, this.#waiting.length, ...this.#waiting.filter((other) => other !== name), name);
   }
 
-  /** On a connection of its own: it may have to wait for a lock, and capture's must not. */
-  async #find(name: string): Promise<CapturedTable | undefined> {
-    const { url, catalog, log } = this.#parts;
+  /** The table of a copy, or why there is none. Whatever keeps it from looking it waits for: the stream has its own connections. */
+  async #found(state: CopyState, interrupt: AbortSignal): Promise<CapturedTable | HeadwaterError | undefined> {
+    const { record, log } = this.#parts;
+    let known = state.note;
+    for (let attempt = 0; !interrupt.aborted; attempt++) {
+      try {
+        return await this.#find(state.table);
+      } catch (error) {
+        if (error instanceof HeadwaterError) return error;
+        const note = `waits for the database: ${messageOf(error)}`;
+        if (note !== known && !interrupt.aborted) {
+          log.warn({ table: state.table }, `backfill ${note}`);
+          await record.putCopy({ ...state, note }).catch(() => undefined);
+        }
+        known = note;
+        await pause(backoffMs(attempt), interrupt);
+      }
+    }
+    return undefined;
+  }
+
+  /**
+   * On a connection of its own: it may have to wait for a lock, and capture's must not.
+   * @throws HeadwaterError `not_captured`, `not_published` (refused)
+   */
+  async #find(name: string): Promise<CapturedTable> {
+    const { url, catalog, log, publication } = this.#parts;
     const client = await connectPostgres(url, 'headwater backfill', log);
     try {
-      return (await selectTables(client, catalog)).tables.find((candidate) => candidate.name === name);
+      const table = (await selectTables(client, catalog)).tables.find((candidate) => candidate.name === name);
+      if (!table) throw refused('not_captured', 'the table is not captured, or no longer there', 'headwater backfill cancel gives it up');
+      if ((await findJoining(client, publication, [table])).length > 0) throw notPublished(name);
+      return table;
     } finally {
       await closePostgres(client);
     }
@@ -117,7 +178,11 @@ export class BackfillQueue {
     const { record, backfill, log } = this.#parts;
     const state = await record.copy(order.table);
     const next = state && obeying(state, order);
-    if (next?.state === 'cancelled') await backfill.cancelled(next);
+    // That it has failed is in the log already.
+    if (next?.state === 'cancelled' && state?.state !== 'failed') await backfill.cancelled(next);
+    if (next?.state === 'paused') this.#paused.add(order.table);
+    else this.#paused.delete(order.table);
+    this.#count();
     if (next) {
       await record.putCopy(next);
       log.info({ table: order.table, rows: next.rows }, `backfill: ${order.order}, as was asked for`);
@@ -130,6 +195,8 @@ export class BackfillQueue {
 
 /** What an order makes of a copy; undefined when there is nothing to do. */
 function obeying(state: CopyState, { order, rate }: CopyOrder): CopyState | undefined {
+  // Nobody wants it any more, so nobody need be told of it.
+  if (state.state === 'failed' && order === 'cancel') return { ...state, state: 'cancelled' };
   if (state.state !== 'pending' && state.state !== 'running' && state.state !== 'paused') return undefined;
   const rest: CopyState = { ...state, speed: undefined, note: undefined, attempts: undefined };
   if (order === 'cancel') return { ...rest, state: 'cancelled' };

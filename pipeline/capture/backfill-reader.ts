@@ -1,5 +1,5 @@
 import type { Catalog } from '../../schemas/catalog.ts';
-import { closePostgres, connectPostgres, stableText, type PgClient } from '../clients/postgres.ts';
+import { closePostgres, connectPostgres, quoteTable, stableText, type PgClient } from '../clients/postgres.ts';
 import { usage } from '../runtime/errors.ts';
 import type { Logger } from '../runtime/logging.ts';
 import { parseLsn, type Lsn } from '../source/position.ts';
@@ -125,6 +125,7 @@ export class ChunkReader {
   async #attempt(range: ChunkRange, onSnapshot: (snapshot: Visibility) => void): Promise<Chunk> {
     return this.#inSnapshot(onSnapshot, async (client, table) => {
       const key = keyOrder(table);
+      this.#requireKey(table);
       const after = range.key === undefined || range.key === key ? range.after : undefined;
       if (range.where !== undefined) await client.query(endAfter(this.#options.timeoutMs));
       const limit = Math.max(1, Math.min(this.#limit, range.rate ?? Infinity));
@@ -134,6 +135,9 @@ export class ChunkReader {
         this.#limit = Math.max(1, Math.min(this.#options.chunkRows, Math.floor((chunkBytes * rows.length) / Math.max(1, bytes))));
       const last = rows.at(-1);
       const next = last && (cut || rows.length === limit) ? keyTexts(table, last) : upTo;
+      // The same rows would come again and again.
+      if (next && after && next.every((text, i) => text === after[i]))
+        throw usage('no_progress', `the rows of ${this.#table.name} behind ${JSON.stringify(after)} begin with that key again`);
       return { rows, bytes, first: after === undefined, cut, next, key };
     });
   }
@@ -146,6 +150,7 @@ export class ChunkReader {
   async readKeys(keys: readonly Key[], range: ChunkRange, onSnapshot: (snapshot: Visibility) => void): Promise<Chunk> {
     return this.#inSnapshot(onSnapshot, async (client, table) => {
       const { where: condition, key } = range;
+      this.#requireKey(table);
       if (keyOrder(table) !== key) throw new Error(`${this.#table.name} has got another primary key`);
       const among = keys.map((one) => `(${hasKey(table, keyTextsOf(table, one))})`).join(' OR ');
       const where = condition === undefined ? among : `(${condition}\n) AND (${among})`;
@@ -165,6 +170,7 @@ export class ChunkReader {
       await client.query(`SET LOCAL lock_timeout = ${lockMs}`);
       await client.query(lockTable(this.#table));
       const snapshot = await snapshotOf(client);
+      await this.#requireSame(client);
       onSnapshot(snapshot);
       const table = await this.#describe(client);
       const found = await read(client, table);
@@ -175,6 +181,28 @@ export class ChunkReader {
       await this.#client?.query('ROLLBACK').catch(() => undefined);
       throw error;
     }
+  }
+
+  /** It can have been taken away, or made anew, since the copy began. */
+  #requireKey({ relation, comparisons }: ReadableTable): void {
+    if (comparisons.length > 0 && relation.key.length === comparisons.length) return;
+    throw usage(
+      'no_primary_key',
+      `${this.#table.name} has no primary key any more by which its rows can be read in chunks (one with a generated column is none)`,
+      'give it one, then ask for the copy again',
+    );
+  }
+
+  /** The table is locked, and read, by its name: that can be another one's by now, whose changes nobody captures. */
+  async #requireSame(client: PgClient): Promise<void> {
+    const { schema, table, name, oid } = this.#table;
+    const { rows } = await client.query<{ oid: number }>('SELECT to_regclass($1)::oid::int8::float8 AS oid', [quoteTable(schema, table)]);
+    if (rows[0]?.oid === oid) return;
+    throw usage(
+      'another_table',
+      `${name} is another table now than the one that was to be copied: its changes are not captured yet`,
+      'restart capture: the new table is copied then',
+    );
   }
 
   /** Rows are held in memory until they are logged: when there are too many bytes, the connection is cut, and with it what is to come. */

@@ -7,7 +7,7 @@ import type { Relation } from '../source/relation.ts';
 import type { ReadableTable } from '../source/table-reader.ts';
 import type { Chunk } from './backfill-reader.ts';
 import type { CaptureLog } from './capture-log.ts';
-import { keyString, type ChangeTracker } from './change-tracker.ts';
+import { keyString, rawKeyOf, type ChangeTracker } from './change-tracker.ts';
 import { mergedRow } from './merged-row.ts';
 import type { Visibility } from './visibility.ts';
 
@@ -20,6 +20,7 @@ export interface ChunkWriterOptions {
   readonly subject: string;
   readonly out: CaptureLog;
   readonly tracker: ChangeTracker;
+  /** The columns of each table as the stream last read them, in the log or on their way to it. */
   readonly schemas: Map<string, string>;
   /** Writes a tick, so that the log passes the chunk's position without waiting for the next one. */
   readonly tick: () => Promise<void>;
@@ -50,9 +51,10 @@ export class ChunkWriter {
    * Logs a chunk as soon as the log has passed its position, in portions between which the stream goes on. One without rows waits
    * for its position as well: behind it the tracker knows of every change that the chunk's snapshot sees.
    * @param schema the columns that the log had for the table when the chunk was read
-   * @throws when the table has been redefined since: then the chunk has to be read again
+   * @returns undefined when so much has been changed since that the chunk has to be read again; portions of it may be logged
+   * @throws when the table has been redefined since: then it has to be read again as well
    */
-  async insert(chunk: Chunk, schema: string | undefined): Promise<Inserted> {
+  async insert(chunk: Chunk, schema: string | undefined): Promise<Inserted | undefined> {
     const { out } = this.#options;
     const { name, columnsJson } = chunk.table.relation;
     let inserted: Inserted = { logged: 0, seq: undefined };
@@ -60,9 +62,10 @@ export class ChunkWriter {
     do {
       const portion = portionFrom(chunk.rows, from);
       const known = from === 0 ? schema : columnsJson;
-      const write = (): Promise<Inserted | undefined> => this.#write(chunk, portion, known);
+      const write = (): Promise<Inserted | 'redefined' | 'unknown'> => this.#write(chunk, portion, known);
       const written = await (from === 0 ? this.#behind(chunk.position, write) : out.between(write));
-      if (!written) throw new Error(`the columns of ${name} have changed since the rows were read`);
+      if (written === 'unknown') return undefined;
+      if (written === 'redefined' || !written) throw new Error(`the columns of ${name} have changed since the rows were read`);
       inserted = { logged: inserted.logged + written.logged, seq: written.seq };
       from += portion.length;
       // What the stream has ready goes first.
@@ -96,15 +99,23 @@ export class ChunkWriter {
     return done;
   }
 
-  /** Undefined when the log has other columns for the table than it had, or than the rows have. */
-  async #write({ table, snapshot }: Chunk, portion: readonly Tuple[], known: string | undefined): Promise<Inserted | undefined> {
-    const { out, schemas } = this.#options;
+  /**
+   * `redefined` when the log has other columns for the table than it had, or than the rows have; `unknown` when it is not known
+   * any more which rows have been changed since.
+   */
+  async #write(
+    { table, snapshot }: Chunk,
+    portion: readonly Tuple[],
+    known: string | undefined,
+  ): Promise<Inserted | 'redefined' | 'unknown'> {
+    const { out, schemas, tracker } = this.#options;
     const { relation } = table;
     const schema = schemas.get(relation.name);
-    if (schema !== relation.columnsJson && schema !== known) return undefined;
+    if (schema !== relation.columnsJson && schema !== known) return 'redefined';
     // All that is logged up to here the tracker has been told.
     const { seq } = out.end;
     if (portion.length === 0) return { logged: 0, seq };
+    if (!tracker.knows(relation.name, snapshot)) return 'unknown';
     await this.#schema(relation);
     const rows = this.#due(table, snapshot, portion);
     await out.writeBetween(
@@ -124,29 +135,35 @@ export class ChunkWriter {
     const { name } = table.relation;
     if (tracker.isQuiet(name)) return portion.map((row) => ({ row, parts: undefined }));
     return portion.flatMap((row): readonly DueRow[] => {
-      const key = this.keyOf(table, row);
+      const key = keyString(this.rawKeyOf(table, row));
       if (!tracker.outdated(name, key, snapshot)) return [{ row, parts: undefined }];
       const parts = tracker.parts(name, key, snapshot);
       return parts ? [{ row, parts }] : [];
     });
   }
 
-  /** The key as the tracker spells it: by way of the event, so that both have one spelling. */
-  keyOf({ relation }: ReadableTable, row: Tuple): string {
+  /** The raw text of a row's key: by way of the event, so that this and the tracker's have one spelling. */
+  rawKeyOf({ relation }: ReadableTable, row: Tuple): string {
     const encoder = this.#keyEncoder;
     encoder.begin('0', undefined, '');
     encoder.change(0, { relation, op: 'read', before: undefined, oldKind: 0, after: row }, 0);
-    const { key } = JSON.parse(encoder.end(false).toString('utf8')) as { key: Record<string, unknown> };
-    return keyString(key);
+    return rawKeyOf(encoder.end(false))!;
   }
   readonly #keyEncoder = new EventEncoder(Number.MAX_SAFE_INTEGER);
 
-  /** The columns in front of the first rows that have them, if the log does not know them yet. */
+  /**
+   * The columns in front of the first rows that have them, if the log does not have them yet. What the stream has read of the
+   * table may still be on its way, its schema event too: then there are two of them, which say the same.
+   */
   async #schema(relation: Relation): Promise<void> {
-    const { schemas, out } = this.#options;
-    if (schemas.get(relation.name) === relation.columnsJson) return;
+    const { schemas, out, tracker } = this.#options;
+    const { name, columnsJson } = relation;
+    if (tracker.columns(name) === columnsJson) return;
+    const known = schemas.get(name);
     await out.writeBetween([relation.schemaSubject], (encoder, index) => encoder.schema(index, relation, 0));
-    schemas.set(relation.name, relation.columnsJson);
+    tracker.noteColumns(name, columnsJson);
+    // Unless the stream has come to others meanwhile.
+    if (schemas.get(name) === known) schemas.set(name, columnsJson);
   }
 
   /** Writes a `backfill` mark between two transactions. */

@@ -1,13 +1,11 @@
+import { eachMember } from '../../schemas/raw-json.ts';
 import type { Seq } from '../log/event-log.ts';
 import type { Visibility } from './visibility.ts';
 
-/** The parts of a row event that say which rows it changed. */
-interface RowEvent {
-  readonly op?: string;
-  readonly key?: Key;
-  readonly before?: Key;
-  readonly unchanged?: readonly string[];
-}
+/** Changes of a table, and moved rows of it, of which more is kept than the transaction's number. */
+const maxKept = 50_000;
+/** Bytes of events that are kept. */
+const maxKeptBytes = 16 * 1024 ** 2;
 
 /** A row's primary key as an event has it. */
 export type Key = Readonly<Record<string, unknown>>;
@@ -17,6 +15,7 @@ export interface Logged {
   readonly data: Uint8Array;
   readonly xid: number | undefined;
   readonly table: string | undefined;
+  readonly subject?: string;
 }
 
 /** One event of a row. */
@@ -40,38 +39,73 @@ export interface Moved {
 interface Changes {
   /** In the order of the log. */
   readonly byKey: Map<string, Change[]>;
+  /** How many entries there are, and the bytes of their events. */
+  kept: number;
+  keptBytes: number;
   truncates: number[];
   moved: Moved[];
+  /** Transactions of which not every changed row is known any more, and of which not every moved row is: there were too many. */
+  readonly tooMany: Set<number>;
+  readonly tooManyMoved: Set<number>;
+  /** Of the last chunk: what it sees, every later one sees as well. */
+  seen: Visibility | undefined;
 }
 
-/** A row's primary key as one string. */
-export function keyString(key: Key): string {
-  return JSON.stringify(Object.values(key));
+/** Parts of a row event in their raw text, which loses nothing. */
+interface RawEvent {
+  readonly op: string | undefined;
+  readonly key: string | undefined;
+  readonly before: string | undefined;
+  readonly unchanged: boolean;
+}
+
+/** The raw text of an event's key, in the Latin-1 view of its bytes; undefined where it has none. */
+export function rawKeyOf(event: Uint8Array): string | undefined {
+  return rawEvent(event).key;
+}
+
+/** The key that a raw text says. */
+export function parsedKey(rawKey: string): Key {
+  return JSON.parse(Buffer.from(rawKey, 'latin1').toString('utf8')) as Key;
+}
+
+/** A row's primary key as one string, from its raw text: two numbers that JavaScript cannot tell apart stay two. */
+export function keyString(rawKey: string): string {
+  const values: string[] = [];
+  eachMember(rawKey, 0, ({ start, end }) => values.push(rawKey.slice(start, end)) > 0);
+  return values.join();
 }
 
 /**
  * Which rows of the tables under backfill have been changed by logged transactions. A chunk that was read in a snapshot that
  * does not see such a transaction holds the row as it was before, and must not be logged after the change. (A commit can be
  * streamed before it is visible, and for long with synchronous replication: positions in the WAL alone do not tell.)
+ *
+ * What is kept has a bound. Of transactions that change more only their numbers are known: a chunk that does not see them must be
+ * read again (`knows`), and when too many rows of theirs have moved, the copy begins anew (`lostMoved`).
  */
 export class ChangeTracker {
   readonly #tables = new Map<string, Changes>();
+  readonly #columns = new Map<string, string>();
   /** Logged transactions that were not yet seen by a snapshot, oldest first, with the sequence of their first event. */
   #unseen: { xid: number; seq: Seq }[] = [];
 
   track(table: string): void {
-    if (!this.#tables.has(table)) this.#tables.set(table, { byKey: new Map(), truncates: [], moved: [] });
+    if (this.#tables.has(table)) return;
+    const none = { kept: 0, keptBytes: 0, truncates: [], moved: [], tooMany: new Set<number>(), tooManyMoved: new Set<number>() };
+    this.#tables.set(table, { byKey: new Map(), ...none, seen: undefined });
   }
 
   untrack(table: string): void {
     this.#tables.delete(table);
   }
 
-  /** Takes note of events as they are logged, the first of them at `firstSeq`. */
+  /** Takes note of events as they are logged, in the order of the log, the first of them at `firstSeq`. */
   logged(events: readonly Logged[], firstSeq: Seq): void {
     for (const [i, event] of events.entries()) {
       if (event.xid !== undefined && this.#unseen.at(-1)?.xid !== event.xid) this.#unseen.push({ xid: event.xid, seq: firstSeq + i });
-      if (event.table !== undefined && this.#tables.size > 0) this.note(event, firstSeq + i);
+      if (event.table === undefined) this.#noteSchema(event);
+      else if (this.#tables.size > 0) this.note(event, firstSeq + i);
     }
   }
 
@@ -79,26 +113,45 @@ export class ChangeTracker {
   note({ data, xid, table }: Logged, seq: Seq): void {
     const changes = table === undefined ? undefined : this.#tables.get(table);
     if (!changes || xid === undefined) return;
-    const event = JSON.parse(Buffer.from(data).toString('utf8')) as RowEvent;
-    if (event.op === 'truncate') changes.truncates.push(xid);
-    if (!event.key) return;
+    // Of what every chunk to come sees only the moved rows count: they may have moved to where the chunks have gone by.
+    const old = changes.seen?.sees(xid) === true;
+    if ((old || changes.tooMany.has(xid)) && (changes.tooManyMoved.has(xid) || !mayBePart(data))) return;
+    const event = rawEvent(data);
+    if (event.op === 'truncate' && !old) changes.truncates.push(xid);
+    if (event.key === undefined) return;
     const change = { seq, xid, ...changeOf(event, event.key, data) };
-    for (const key of new Set([change.from, change.to])) {
-      if (key === undefined) continue;
-      const known = changes.byKey.get(key);
-      if (known) insertInOrder(known, change);
-      else changes.byKey.set(key, [change]);
-    }
-    if (change.part && change.from !== change.to) changes.moved.push({ key: event.key, xid });
+    if (!old) keep(changes, change);
+    if (change.part && change.from !== change.to) keepMoved(changes, { key: parsedKey(event.key), xid });
+  }
+
+  /** The columns of a table as its last schema event in the log has them, as JSON. Events on their way to the log do not count. */
+  columns(table: string): string | undefined {
+    return this.#columns.get(table);
+  }
+
+  noteColumns(table: string, columnsJson: string): void {
+    this.#columns.set(table, columnsJson);
+  }
+
+  #noteSchema({ subject, data }: Logged): void {
+    if (!subject?.includes('._schema.')) return;
+    const event = JSON.parse(Buffer.from(data).toString('utf8')) as { type: string; relation: string; columns: object[] };
+    if (event.type === 'schema') this.noteColumns(event.relation, JSON.stringify(event.columns));
   }
 
   /** Is nothing known of this table that a snapshot may not see? */
   isQuiet(table: string): boolean {
     const changes = this.#tables.get(table);
-    return !changes || (changes.byKey.size === 0 && changes.truncates.length === 0);
+    return !changes || (changes.byKey.size === 0 && changes.truncates.length === 0 && changes.tooMany.size === 0);
   }
 
-  /** Was this row changed by a logged transaction that the snapshot does not see? */
+  /** Is every row known that logged transactions have changed which the snapshot does not see? */
+  knows(table: string, snapshot: Visibility): boolean {
+    const changes = this.#tables.get(table);
+    return !changes || [...changes.tooMany].every((xid) => snapshot.sees(xid));
+  }
+
+  /** Was this row changed by a logged transaction that the snapshot does not see? Of a snapshot that `knows`. */
   outdated(table: string, key: string, snapshot: Visibility): boolean {
     const changes = this.#tables.get(table);
     if (!changes) return false;
@@ -138,19 +191,36 @@ export class ChangeTracker {
     if (changes) changes.moved = changes.moved.filter((one) => !moved.has(one));
   }
 
+  /** Have so many rows moved that not all of them are known? Then only a copy from the table's beginning has them. */
+  lostMoved(table: string): boolean {
+    return (this.#tables.get(table)?.tooManyMoved.size ?? 0) > 0;
+  }
+
+  /** A copy begins with the table's first row, in this snapshot: whatever has moved before is in it, or comes behind it. */
+  beginMoved(table: string, snapshot: Visibility): void {
+    const changes = this.#tables.get(table);
+    if (!changes) return;
+    changes.moved = changes.moved.filter(({ xid }) => !snapshot.sees(xid));
+    forgetSeen(changes.tooManyMoved, snapshot);
+  }
+
   /** Forgets the transactions that this snapshot, and therefore every later one, sees. */
   forgetTransactions(snapshot: Visibility): void {
     this.#unseen = this.#unseen.filter(({ xid }) => !snapshot.sees(xid));
   }
 
-  /** The same for the changes of rows. Only with the snapshot of the chunk that comes next: an older chunk still needs them. */
+  /** The same for the changes of rows, and those to come. Only with the snapshot of the chunk that comes next: an older chunk still needs them. */
   forgetChanges(snapshot: Visibility): void {
     for (const changes of this.#tables.values()) {
+      changes.seen = snapshot;
       changes.truncates = changes.truncates.filter((xid) => !snapshot.sees(xid));
+      forgetSeen(changes.tooMany, snapshot);
+      changes.kept = changes.keptBytes = 0;
       for (const [key, known] of changes.byKey) {
         const left = known.filter(({ xid }) => !snapshot.sees(xid));
         if (left.length === 0) changes.byKey.delete(key);
         else if (left.length < known.length) changes.byKey.set(key, left);
+        for (const change of left) count(changes, change);
       }
     }
   }
@@ -166,19 +236,82 @@ export class ChangeTracker {
   }
 }
 
-/** In the order of the log; once, should it have come both ways. */
-function insertInOrder(changes: Change[], change: Change): void {
-  let at = changes.length;
-  while (at > 0 && changes[at - 1]!.seq > change.seq) at--;
-  if (changes[at - 1]?.seq !== change.seq) changes.splice(at, 0, change);
+/** Keeps a change; above the bound only the numbers of the transactions. */
+function keep(changes: Changes, change: Change): void {
+  if (changes.tooMany.has(change.xid)) return;
+  for (const key of new Set([change.from, change.to])) {
+    if (key === undefined) continue;
+    const known = changes.byKey.get(key);
+    if (!known) changes.byKey.set(key, [change]);
+    else if (!insertInOrder(known, change)) continue;
+    count(changes, change);
+  }
+  if (changes.kept <= maxKept && changes.keptBytes <= maxKeptBytes) return;
+  for (const known of changes.byKey.values()) for (const { xid } of known) changes.tooMany.add(xid);
+  changes.byKey.clear();
+  changes.kept = changes.keptBytes = 0;
 }
 
-function changeOf({ op, before, unchanged }: RowEvent, key: Key, data: Uint8Array): Pick<Change, 'from' | 'to' | 'part'> {
-  const names = Object.keys(key);
-  const old = before && names.every((name) => name in before) ? Object.fromEntries(names.map((name) => [name, before[name]])) : key;
+function keepMoved(changes: Changes, moved: Moved): void {
+  if (changes.tooManyMoved.has(moved.xid)) return;
+  changes.moved.push(moved);
+  if (changes.moved.length <= maxKept) return;
+  for (const { xid } of changes.moved) changes.tooManyMoved.add(xid);
+  changes.moved = [];
+}
+
+function count(changes: Changes, { part }: Change): void {
+  changes.kept++;
+  changes.keptBytes += part?.length ?? 0;
+}
+
+function forgetSeen(xids: Set<number>, snapshot: Visibility): void {
+  for (const xid of xids) if (snapshot.sees(xid)) xids.delete(xid);
+}
+
+/** In the order of the log; once, should it have come both ways. Returns whether it was new. */
+function insertInOrder(changes: Change[], change: Change): boolean {
+  let at = changes.length;
+  while (at > 0 && changes[at - 1]!.seq > change.seq) at--;
+  if (changes[at - 1]?.seq === change.seq) return false;
+  changes.splice(at, 0, change);
+  return true;
+}
+
+function changeOf({ op, before, unchanged }: RawEvent, key: string, data: Uint8Array): Pick<Change, 'from' | 'to' | 'part'> {
+  const to = keyString(key);
   return {
-    from: op === 'insert' ? undefined : keyString(old),
-    to: op === 'delete' ? undefined : keyString(key),
-    part: unchanged ? data : undefined,
+    from: op === 'insert' ? undefined : ((before === undefined ? undefined : oldKeyString(key, before)) ?? to),
+    to: op === 'delete' ? undefined : to,
+    // A copy: what it is a part of is much larger.
+    part: unchanged ? Uint8Array.from(data) : undefined,
   };
+}
+
+/** The key of the row before; undefined when that does not have all of its columns. */
+function oldKeyString(key: string, before: string): string | undefined {
+  const old = new Map<string, string>();
+  eachMember(before, 0, ({ name, start, end }) => old.set(name, before.slice(start, end)).size > 0);
+  const values: string[] = [];
+  const whole = eachMember(key, 0, ({ name }) => old.has(name) && values.push(old.get(name)!) > 0);
+  return whole ? values.join() : undefined;
+}
+
+const unchangedMember = Buffer.from('"unchanged":[');
+
+/** May be an event that has only a part of its row: a value may look so as well. */
+function mayBePart(data: Uint8Array): boolean {
+  return Buffer.from(data.buffer, data.byteOffset, data.length).includes(unchangedMember);
+}
+
+/** Values are in the Latin-1 view of their bytes. */
+function rawEvent(data: Uint8Array): RawEvent {
+  const view = Buffer.from(data.buffer, data.byteOffset, data.length).toString('latin1');
+  const found: { op?: string; key?: string; before?: string; unchanged?: string } = {};
+  eachMember(view, 0, ({ name, start, end }) => {
+    if (name === 'op') found.op = view.slice(start + 1, end - 1);
+    else if (name === 'key' || name === 'before' || name === 'unchanged') found[name] = view.slice(start, end);
+    return true;
+  });
+  return { op: found.op, key: found.key, before: found.before, unchanged: found.unchanged !== undefined };
 }

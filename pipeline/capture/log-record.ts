@@ -42,6 +42,14 @@ export interface CopyState {
   /** What it waits for. */
   readonly note?: string | undefined;
   readonly error?: string | undefined;
+  /** Since when it is in this state, ISO 8601; records of before there was this do not have it. */
+  readonly since?: string;
+}
+
+/** A copy as the record has it, with the time of its last change of any kind: of its last chunk, say. */
+export interface NotedCopy {
+  readonly state: CopyState;
+  readonly changedAt: Date;
 }
 
 /** What an operator wants of a backfill that was asked for; capture removes it when it is done. */
@@ -98,16 +106,17 @@ export class LogRecord {
   }
 
   async copies(): Promise<Map<string, CopyState>> {
-    const found = new Map<string, CopyState>();
-    const keys: string[] = [];
-    for await (const key of await this.#bucket.keys('table.*')) keys.push(key);
-    for (const key of keys) {
-      const entry = await this.#bucket.get(key);
-      if (entry?.operation !== 'PUT') continue;
-      const state = entry.json<CopyState>();
-      found.set(state.table, state);
+    return new Map((await this.notedCopies()).map(({ state }) => [state.table, state]));
+  }
+
+  /** Every copy, in one pass however many tables there are. */
+  async notedCopies(): Promise<readonly NotedCopy[]> {
+    const found = new Map<string, NotedCopy>();
+    for await (const entry of await this.#bucket.history({ key: 'table.*' })) {
+      if (entry.operation === 'PUT') found.set(entry.key, { state: entry.json<CopyState>(), changedAt: entry.created });
+      else found.delete(entry.key);
     }
-    return found;
+    return [...found.values()];
   }
 
   async copy(table: string): Promise<CopyState | undefined> {
@@ -116,7 +125,7 @@ export class LogRecord {
   }
 
   async putCopy(state: CopyState): Promise<void> {
-    await this.#bucket.put(copyKey(state.table), JSON.stringify(state));
+    await this.#bucket.put(copyKey(state.table), JSON.stringify(dated(state, await this.copy(state.table))));
   }
 
   /**
@@ -126,8 +135,10 @@ export class LogRecord {
   async changeCopy(table: string, change: (state: CopyState | undefined) => CopyState | undefined): Promise<CopyState | undefined> {
     for (;;) {
       const entry = await this.#bucket.get(copyKey(table));
-      const next = change(entry?.operation === 'PUT' ? entry.json<CopyState>() : undefined);
-      if (!next) return undefined;
+      const known = entry?.operation === 'PUT' ? entry.json<CopyState>() : undefined;
+      const wanted = change(known);
+      if (!wanted) return undefined;
+      const next = dated(wanted, known);
       if (await unlessChanged(this.#bucket.put(copyKey(table), JSON.stringify(next), { previousSeq: entry?.revision ?? 0 }))) return next;
     }
   }
@@ -145,8 +156,13 @@ export class LogRecord {
 
   /** The order that is not carried out yet. */
   async order(table: string): Promise<CopyOrder | undefined> {
+    return (await this.noted(table))?.order;
+  }
+
+  /** The same with its revision, by which `removeOrder` knows it. */
+  async noted(table: string): Promise<{ readonly order: CopyOrder; readonly revision: number } | undefined> {
     const entry = await this.#bucket.get(orderKey(table));
-    return entry?.operation === 'PUT' ? entry.json<CopyOrder>() : undefined;
+    return entry?.operation === 'PUT' ? { order: entry.json<CopyOrder>(), revision: entry.revision } : undefined;
   }
 
   /** Calls `listener` with each order that is there and that comes, until the signal fires. */
@@ -154,7 +170,7 @@ export class LogRecord {
     return this.#watch('order.*', signal, (entry) => listener(entry.json<CopyOrder>(), entry.revision));
   }
 
-  /** Removes an order that has been carried out, unless there is a newer one. */
+  /** Removes an order that has been carried out, or taken back, unless there is a newer one. */
   async removeOrder(table: string, revision: number): Promise<void> {
     await unlessChanged(this.#bucket.delete(orderKey(table), { previousSeq: revision }));
   }
@@ -184,6 +200,13 @@ export class LogRecord {
       signal.removeEventListener('abort', stop);
     }
   }
+}
+
+/** The next state, with the time since when it is that. */
+function dated(next: CopyState, known: CopyState | undefined): CopyState {
+  const { since: _, ...rest } = next;
+  if (known?.state === next.state) return known.since === undefined ? rest : { ...rest, since: known.since };
+  return { ...rest, since: new Date().toISOString() };
 }
 
 /** Keys of a bucket allow few characters; names of tables allow all. */

@@ -4,7 +4,8 @@ import { connectPostgres, escapeIdentifier, stableText, type PgClient } from '..
 import { pause } from '../runtime/backoff.ts';
 import type { Config } from '../runtime/config.ts';
 import { HeadwaterError, messageOf, refused } from '../runtime/errors.ts';
-import { withoutSecrets, type Logger } from '../runtime/logging.ts';
+import type { Logger } from '../runtime/logging.ts';
+import { withoutSecrets } from '../runtime/without-secrets.ts';
 import { settings } from '../runtime/settings.ts';
 import { findSlot } from './database.ts';
 import { LogRecord, recordBucket } from './log-record.ts';

@@ -1,5 +1,5 @@
 import type { Catalog } from '../../schemas/catalog.ts';
-import { closePostgres, connectPostgres, escapeLiteral, stableText, type PgClient } from '../clients/postgres.ts';
+import { closePostgres, connectPostgres, escapeLiteral, quoteTable, stableText, type PgClient } from '../clients/postgres.ts';
 import type { Logger } from '../runtime/logging.ts';
 import { EventEncoder } from '../source/event-encoder.ts';
 import { formatIdLsn, nowMicros, type Lsn } from '../source/position.ts';
@@ -27,11 +27,12 @@ export interface SnapshotOptions {
 const portionBytes = 500_000;
 
 /**
- * Has the table another file than in the snapshot's eyes? The columns of the catalogue are as the snapshot sees them, the
- * function tells what is now.
+ * Is the name another table's by now? Has the table another file than in the snapshot's eyes? The columns of the catalogue are
+ * as the snapshot sees them, the functions tell what is now.
  */
 const queryRewritten = `
-  SELECT EXISTS (SELECT FROM pg_class c WHERE (c.oid = $1 OR c.oid IN (SELECT relid FROM pg_partition_tree($1)))
+  SELECT to_regclass($2)::oid IS DISTINCT FROM $1::oid AS other,
+         EXISTS (SELECT FROM pg_class c WHERE (c.oid = $1 OR c.oid IN (SELECT relid FROM pg_partition_tree($1)))
                     AND c.relkind = 'r' AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid)) AS rewritten`;
 
 /**
@@ -84,7 +85,17 @@ export class Snapshot {
     const { catalog, subject, schemas, record, out, log, signal } = this.#options;
     const begun = performance.now();
     await client.query(lockTable(table));
-    const { rows: found } = await client.query<{ rewritten: boolean }>(queryRewritten, [table.oid]);
+    const { rows: found } = await client.query<{ other: boolean; rewritten: boolean }>(queryRewritten, [
+      table.oid,
+      quoteTable(table.schema, table.table),
+    ]);
+    if (found[0]!.other) {
+      log.warn(
+        { table: table.name },
+        'it is another table now, whose changes are not captured yet: it is copied when capture starts again',
+      );
+      return 0;
+    }
     if (found[0]!.rewritten) {
       log.info(
         { table: table.name },

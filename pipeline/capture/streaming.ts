@@ -61,6 +61,7 @@ export class Streaming {
   async run(signal: AbortSignal, releaseSnapshot: () => Promise<void>): Promise<void> {
     const { context, eventLog } = this.#options;
     this.#schemas = await loggedSchemas(eventLog, context.config.subject, this.#start.epochStart);
+    for (const [table, columns] of this.#schemas) this.#tracker.noteColumns(table, columns);
     const { rows } = await this.#control.query<{ xid: string }>('SELECT pg_current_xact_id()::text AS xid');
     this.#firstKnownXid = BigInt(rows[0]!.xid);
     await untilFirst(signal, async (ending) => {
@@ -162,7 +163,7 @@ export class Streaming {
   }
 
   async #backfill(clock: Clock, out: CaptureLog, signal: AbortSignal): Promise<void> {
-    const { context, catalog, eventLog, record } = this.#options;
+    const { context, catalog, eventLog, record, metrics } = this.#options;
     const { config, log } = context;
     const backfill = new Backfill({
       url: config.databaseUrl!,
@@ -174,6 +175,7 @@ export class Streaming {
       log,
       eventLog,
       record,
+      metrics: metrics.backfill,
       out,
       tracker: this.#tracker,
       schemas: this.#schemas,
@@ -181,6 +183,7 @@ export class Streaming {
       tick: () => clock.tick(),
       signal,
     });
-    await new BackfillQueue({ record, backfill, url: config.databaseUrl!, catalog, log, signal }).run();
+    const { databaseUrl, publication } = config;
+    await new BackfillQueue({ record, backfill, metrics: metrics.backfill, url: databaseUrl!, publication, catalog, log, signal }).run();
   }
 }

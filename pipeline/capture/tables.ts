@@ -12,6 +12,7 @@ export interface CapturedTable {
   readonly size: number;
   /** Estimated rows; -1 when Postgres has no estimate. */
   readonly estimate: number;
+  /** It has a primary key by which its rows can be read in chunks: an immediate one, whose columns the stream sends. */
   readonly hasKey: boolean;
   /** Inserts and truncates only. */
   readonly appendOnly: boolean;
@@ -38,15 +39,31 @@ interface TableRow {
   owned: boolean;
   has_key: boolean;
   usable: boolean;
+  generated: boolean;
 }
 
 /** How long measuring the tables may wait for whoever alters one. */
 const measureMs = 1_000;
 const lockNotAvailable = '55P03';
 
+/** Has an index (`i`) a generated column in its key? Postgres does not send those. */
+const generatedInKey = `EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attgenerated <> ''
+             AND a.attnum = ANY ((i.indkey::int2[])[0 : i.indnkeyatts - 1]))`;
+
+/** Is this the index that the replica identity of `m` says? */
+const isIdentity = `i.indrelid = m.oid AND CASE m.relreplident
+             WHEN 'i' THEN i.indisreplident AND i.indisvalid
+             WHEN 'd' THEN i.indisprimary AND i.indimmediate
+             ELSE false END`;
+
+/** From PostgreSQL 18 on, the whole row as identity counts its generated columns, and these must be published. */
+const generatedInRow = `(current_setting('server_version_num')::int >= 180000
+             AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = m.oid AND a.attgenerated <> '' AND NOT a.attisdropped))`;
+
 /**
  * Replica identity is judged by `relreplident`, since Postgres does: a published table without a usable one makes the
- * application's own UPDATE and DELETE fail, primary key or not (a deferrable key, REPLICA IDENTITY NOTHING).
+ * application's own UPDATE and DELETE fail, primary key or not (a deferrable key, REPLICA IDENTITY NOTHING). So does one with a
+ * generated column from PostgreSQL 18 on; before, the updates and deletes that it gives do not say of which row they are.
  * Partitions are captured through their root, but it is their own identity that Postgres asks for: it is not inherited.
  * Only measuring takes locks (so would pg_partition_tree); the size is otherwise what Postgres last counted.
  */
@@ -65,14 +82,16 @@ function queryTables(measured: boolean): string {
          (SELECT COALESCE(sum(${size}), 0)::float8 FROM tree t JOIN pg_catalog.pg_class m ON m.oid = t.member WHERE t.root = c.oid) AS size,
          GREATEST(c.reltuples, 0)::float8 AS estimate,
          pg_has_role(current_user, c.relowner, 'USAGE') AS owned,
-         EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate) AS has_key,
-         (SELECT bool_and(CASE m.relreplident
-             WHEN 'f' THEN true
-             WHEN 'i' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = m.oid AND i.indisreplident AND i.indisvalid)
-             WHEN 'd' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = m.oid AND i.indisprimary AND i.indimmediate)
-             ELSE false END)
-            FROM tree t JOIN pg_catalog.pg_class m ON m.oid = t.member WHERE t.root = c.oid AND (m.oid = c.oid OR m.relkind <> 'p')) AS usable
+         EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND NOT ${generatedInKey}) AS has_key,
+         identity.usable, identity.generated
     FROM tree r JOIN pg_catalog.pg_class c ON c.oid = r.root JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    CROSS JOIN LATERAL (
+      SELECT bool_and(CASE WHEN m.relreplident = 'f' THEN NOT ${generatedInRow}
+                           ELSE EXISTS (SELECT FROM pg_index i WHERE ${isIdentity} AND NOT ${generatedInKey}) END) AS usable,
+             bool_or(CASE WHEN m.relreplident = 'f' THEN ${generatedInRow}
+                          ELSE EXISTS (SELECT FROM pg_index i WHERE ${isIdentity} AND ${generatedInKey}) END) AS generated
+        FROM tree t JOIN pg_catalog.pg_class m ON m.oid = t.member
+       WHERE t.root = c.oid AND (m.oid = c.oid OR m.relkind <> 'p')) identity
    WHERE r.member = r.root ORDER BY n.nspname, c.relname`;
 }
 
@@ -121,8 +140,11 @@ function whyLeftOut(row: TableRow, appendOnly: boolean): string | undefined {
   if (row.persistence === 'u') return `it is unlogged, so its changes are in no WAL (ALTER TABLE ${quoted} SET LOGGED)`;
   if (!row.owned) return 'this role does not own it, so it cannot publish it (make the role a member of the owner)';
   if (row.usable || appendOnly) return undefined;
+  const onlyInserted = '(2) if rows are only inserted, appendOnly: true for it in the catalogue';
+  if (row.generated)
+    return `its replica identity has a generated column, which PostgreSQL does not send; to include it: (1) give it one without, by ALTER TABLE ${quoted} REPLICA IDENTITY USING INDEX with a unique index on other columns, or before PostgreSQL 18 REPLICA IDENTITY FULL; or ${onlyInserted}`;
   const all = row.has_key
     ? `ALTER TABLE ${quoted} REPLICA IDENTITY FULL, or an immediate primary key with REPLICA IDENTITY DEFAULT`
     : `a primary key, or ALTER TABLE ${quoted} REPLICA IDENTITY FULL`;
-  return `it has no usable replica identity; to include it: (1) give it ${all}; or (2) if rows are only inserted, appendOnly: true for it in the catalogue`;
+  return `it has no usable replica identity; to include it: (1) give it ${all}; or ${onlyInserted}`;
 }

@@ -1,7 +1,8 @@
-import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { pause } from '../runtime/backoff.ts';
+import { isObject } from '../../schemas/condition/faults.ts';
 import { HeadwaterError, messageOf, usage } from '../runtime/errors.ts';
+import { alone, LockFault } from './file-lock.ts';
 import type { Range } from './range.ts';
 import type { Settled } from './target.ts';
 
@@ -12,17 +13,21 @@ export interface Holder {
   readonly incarnation: string;
 }
 
+/** Options of a replay by name, each with the text that was given, or the texts of a list. */
+export type AskedFor = Readonly<Record<string, string | readonly string[]>>;
+
 /** How far a replay has come, so that it can go on after it was stopped or killed. */
 export interface Checkpoint {
-  readonly version: 1;
+  /** 1: of an earlier version, which kept neither the beginning nor the end as they were asked for; nobody can tell whether they are the same. */
+  readonly version: 1 | 2;
   /** Names this run to its target: what is sent again is known by it. */
   readonly run: string;
   readonly stream: string;
   readonly epoch: string;
   /** The process that is at work, or was. */
   readonly holder: Holder;
-  /** What was asked for, with a name a part. */
-  readonly what: Readonly<Record<string, string>>;
+  /** What was asked for: the options' values as they were given, by option. */
+  readonly what: AskedFor;
   readonly range: Range;
   /** The first sequence that is not done. */
   readonly next: number;
@@ -32,10 +37,6 @@ export interface Checkpoint {
   /** Events in front of `next` that passed although they lack a value that was asked for. */
   readonly undecided?: number;
 }
-
-/** A lock is held for as long as it takes to write a checkpoint; who was killed meanwhile left it. */
-const staleLockMs = 10_000;
-const lockPauseMs = 20;
 
 /** Keeps the checkpoint in a file: whole, and on disk before anything goes on. */
 export class CheckpointFile {
@@ -54,13 +55,14 @@ export class CheckpointFile {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       throw fileFault(this.path, error);
     }
-    try {
-      const value = JSON.parse(text) as Partial<Checkpoint> | null;
-      if (value?.version === 1 && typeof value.next === 'number' && value.settled && value.range) return value as Checkpoint;
-    } catch {
-      // Told below.
-    }
-    throw usage('bad_checkpoint', `${this.path} is no checkpoint of a replay`, 'name another file with --checkpoint');
+    const value = parsed(text);
+    if (isCheckpoint(value)) return value;
+    const later = isObject(value) && typeof value['version'] === 'number' && value['version'] > 2;
+    throw usage(
+      'bad_checkpoint',
+      later ? `${this.path} was written by a later version of Headwater` : `${this.path} is no checkpoint of a replay`,
+      later ? 'go on with that version, or name another file with --checkpoint' : 'name another file with --checkpoint',
+    );
   }
 
   async write(checkpoint: Checkpoint): Promise<void> {
@@ -83,22 +85,14 @@ export class CheckpointFile {
 
   /** Does work while nobody else does it with this file, in whatever process. */
   async alone<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    const lock = `${this.path}.lock`;
     try {
       await mkdir(dirname(this.path), { recursive: true, mode: 0o700 });
-      while (!(await made(lock))) {
-        signal.throwIfAborted();
-        if (await isStale(lock)) await rm(lock, { force: true });
-        else await pause(lockPauseMs, signal);
-      }
     } catch (error) {
-      throw signal.aborted ? error : fileFault(lock, error);
+      throw fileFault(this.path, error);
     }
-    try {
-      return await work();
-    } finally {
-      await rm(lock, { force: true });
-    }
+    return alone(this.path, work, signal).catch((error: unknown) => {
+      throw error instanceof LockFault ? fileFault(this.path, error.cause) : error;
+    });
   }
 
   async remove(): Promise<void> {
@@ -106,20 +100,31 @@ export class CheckpointFile {
   }
 }
 
-/** Makes a file that is not there yet; false when it is. */
-async function made(path: string): Promise<boolean> {
+function parsed(text: string): unknown {
   try {
-    await (await open(path, 'wx', 0o600)).close();
-    return true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
-    throw error;
+    return JSON.parse(text);
+  } catch {
+    return undefined;
   }
 }
 
-async function isStale(path: string): Promise<boolean> {
-  const found = await stat(path).catch(() => undefined);
-  return found !== undefined && Date.now() - found.mtimeMs > staleLockMs;
+function isCheckpoint(value: unknown): value is Checkpoint {
+  if (!isObject(value) || (value['version'] !== 1 && value['version'] !== 2)) return false;
+  const { holder, what, range, next, settled } = value;
+  const texts = ['run', 'stream', 'epoch'].every((name) => typeof value[name] === 'string');
+  return (
+    texts &&
+    hasNumbers(holder, 'pid') &&
+    isObject(what) &&
+    Object.values(what).every((given) => (Array.isArray(given) ? given : [given]).every((one) => typeof one === 'string')) &&
+    hasNumbers(range, 'first', 'last') &&
+    typeof next === 'number' &&
+    hasNumbers(settled, 'events', 'bytes')
+  );
+}
+
+function hasNumbers(value: unknown, ...names: readonly string[]): boolean {
+  return isObject(value) && names.every((name) => typeof value[name] === 'number');
 }
 
 /** A new name in a directory is on disk only when the directory is. */

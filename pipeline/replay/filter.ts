@@ -2,11 +2,9 @@ import type { LogEvent } from '../log/event-log.ts';
 import { matchesAny } from '../log/jetstream-log.ts';
 import { decodeRowKey } from '../../schemas/row-key.ts';
 import { tableToken } from '../../schemas/subjects.ts';
+import type { RowOp } from './row-ops.ts';
+import { rowScanner } from './row-scanner.ts';
 import { isPlain, rowSubjects, type RowCondition, type RowEvent, type TableName } from './row-condition.ts';
-
-/** The operations of row events. */
-export const rowOps = ['insert', 'update', 'delete', 'truncate', 'read'] as const;
-export type RowOp = (typeof rowOps)[number];
 
 /** What is to be replayed; with nothing given all of the log. */
 export interface FilterParts {
@@ -38,6 +36,10 @@ export function createFilter(parts: FilterParts): Filter {
   return new EventFilter(parts);
 }
 
+interface TableCondition extends RowCondition {
+  readonly scan: ReturnType<typeof rowScanner>;
+}
+
 class EventFilter implements Filter {
   readonly subjects: readonly string[] | undefined;
   undecided = 0;
@@ -46,7 +48,7 @@ class EventFilter implements Filter {
   readonly #ticks: boolean;
   readonly #rowsOnly: boolean;
   readonly #keys: readonly WantedKey[] | undefined;
-  readonly #where: ReadonlyMap<string, RowCondition> | undefined;
+  readonly #where: ReadonlyMap<string, TableCondition> | undefined;
   readonly #prefix: number;
 
   constructor({ subject, subjects, tables, ops, keys, where, withoutTicks }: FilterParts) {
@@ -54,7 +56,7 @@ class EventFilter implements Filter {
     this.#schemas = `${subject}._schema.`;
     this.#prefix = subject.length + 1;
     this.#keys = keys?.map(wantedKey);
-    this.#where = where;
+    this.#where = where && new Map([...where].map(([token, one]) => [token, { ...one, scan: rowScanner(one.fields) }]));
     this.#rowsOnly = Boolean(tables ?? ops ?? keys ?? where);
     const rows = tables?.flatMap((table) => rowSubjects(subject, table, ops)) ?? ops?.map((op) => `${subject}.*.*.${op}`);
     const wanted = subjects ?? rows ?? (this.#rowsOnly ? [`${subject}.*.*.*`] : undefined);
@@ -74,7 +76,7 @@ class EventFilter implements Filter {
     const condition = this.#where?.get(subject.slice(this.#prefix, subject.lastIndexOf('.')));
     if (this.#where && !condition) return false;
     if (condition && !mayMeet(bytes, subject, condition)) return false;
-    const row = parse(event);
+    const row = (!this.#keys && condition?.scan(event.data)) || parse(event);
     if (this.#keys && !this.#keys.some((key) => hasKey(row, key))) return false;
     if (!condition) return true;
     const verdict = condition.judge(row, event.seq);

@@ -2,7 +2,7 @@ import type { LogEvent, Seq } from '../log/event-log.ts';
 import { usage } from '../runtime/errors.ts';
 import { columnType, type ColumnTypes } from '../../schemas/condition/column-type.ts';
 import type { Comparison, Condition } from '../../schemas/condition/condition.ts';
-import { compileFilter, type Read } from '../../schemas/condition/evaluate.ts';
+import { compileFilter, usesOf, type Read } from '../../schemas/condition/evaluate.ts';
 import { parseCondition } from '../../schemas/condition/parse.ts';
 import { isDecimal } from '../../schemas/decimal.ts';
 import { tableToken } from '../../schemas/subjects.ts';
@@ -47,6 +47,8 @@ export interface RowCondition {
   judge(event: RowEvent, seq: Seq): Verdict;
   /** One of these texts is in the bytes of every row that meets the condition; undefined: no such texts are known. */
   readonly needles: readonly Buffer[] | undefined;
+  /** The columns that it looks at. */
+  readonly fields: readonly string[];
   /** False when the log no longer tells the table's columns: then values compare as their JSON forms suggest. */
   readonly typed: boolean;
 }
@@ -82,6 +84,7 @@ export async function rowCondition(log: SchemaLog, subject: string, table: Table
       condition,
       versions.map(({ columns }) => columns),
     )?.map((needle) => Buffer.from(needle)),
+    fields: usesOf(condition).fields,
     typed: versions.length > 0,
   };
 }
@@ -146,11 +149,17 @@ function all(parts: readonly Judge[], decisive: boolean): Judge {
 function judgeEvent(event: RowEvent, judge: Judge): Verdict {
   const { op, after, before } = event;
   if (op === 'truncate') return true;
-  const now = after && judge(viewOf(after, event, [...(event.unchanged ?? []), ...(event.omitted ?? [])]));
+  const now = after && judge(viewOf(after, event, missingOf(event)));
   if (now === true || !before) return now;
   const then = judge(viewOf(before, event, undefined));
   if (op === 'delete') return then;
   return then === true ? true : now;
+}
+
+const none: readonly string[] = [];
+
+function missingOf({ unchanged, omitted }: RowEvent): readonly string[] {
+  return unchanged && omitted ? [...unchanged, ...omitted] : (unchanged ?? omitted ?? none);
 }
 
 /** `missing`: columns whose values are not known; undefined: all that are not in the row. */

@@ -65,17 +65,23 @@ export interface RedriveResult {
   readonly letter?: DeadLetter;
 }
 
+/** What a processor is told of its dead letters. */
+export interface LetterWatcher {
+  /** There is a request, or there will be one in a moment. */
+  asked(): void;
+  /** How many letters it has. */
+  letters(count: number): void;
+}
+
 /** The processors' side of redriving. What it throws is tried again. */
 export interface RedriveRequests {
+  /** Tells a processor of requests, at once or some seconds later, until the returned function is called. Never throws. */
+  watch(processor: string, watcher: LetterWatcher): () => void;
   /** The oldest request that is not finished. */
   next(processor: string): Promise<RedriveRequest | undefined>;
   letter(place: Seq): Promise<StoredLetter | undefined>;
   /** Records what became of the letters, removes those that are done with, and then the request. May be called again. */
   finish(processor: string, request: RedriveRequest, results: readonly RedriveResult[]): Promise<void>;
-  /** Removes what was recorded of requests so long ago that nobody waits for it. */
-  tidy(processor: string): Promise<void>;
-  /** How many letters the processor has. */
-  count(processor: string): Promise<number>;
 }
 
 const mostReason = 2_000;

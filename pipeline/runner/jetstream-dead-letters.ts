@@ -1,6 +1,8 @@
 import { JetStreamApiError, jetstreamManager, nanos, type NatsConnection } from '../clients/nats.ts';
-import { encodeLetter, type DeadLetter, type DeadLetters, type RedriveRequests } from './dead-letters.ts';
-import { JetStreamRedrives, messageAt, store, type LetterStream } from './redrive/requests.ts';
+import type { Logger } from '../runtime/logging.ts';
+import { encodeLetter, type DeadLetter, type DeadLetters } from './dead-letters.ts';
+import type { LetterStream } from './redrive/letter-stream.ts';
+import { JetStreamRedrives, messageAt, store } from './redrive/requests.ts';
 
 const streamNotFound = 10059;
 const headerRoom = 1_024;
@@ -11,16 +13,18 @@ export interface DeadLetterSettings {
   /** First token of its subjects (default `dl`). */
   readonly subject?: string;
   readonly replicas?: number;
+  /** Told what keeps the processors from being told of requests. */
+  readonly log?: Logger;
 }
 
 /** Dead letters on a JetStream stream, subject `dl.<processor>`. */
 export class JetStreamDeadLetters implements DeadLetters {
-  readonly redrives: RedriveRequests;
+  readonly redrives: JetStreamRedrives;
   readonly #letters: LetterStream;
 
-  private constructor(letters: LetterStream) {
+  private constructor(letters: LetterStream, log: Logger | undefined) {
     this.#letters = letters;
-    this.redrives = new JetStreamRedrives(letters);
+    this.redrives = new JetStreamRedrives(letters, { log });
   }
 
   /** Opens the stream, and makes it if it is missing. */
@@ -40,7 +44,7 @@ export class JetStreamDeadLetters implements DeadLetters {
         duplicate_window: nanos(7 * 24 * 3_600_000),
       });
     });
-    return new JetStreamDeadLetters({ connection, jsm, stream: all.stream, subject: all.subject });
+    return new JetStreamDeadLetters({ connection, jsm, stream: all.stream, subject: all.subject }, settings.log);
   }
 
   async publish(letter: DeadLetter): Promise<void> {
@@ -50,7 +54,8 @@ export class JetStreamDeadLetters implements DeadLetters {
     for (let copy = 0; ; copy++) {
       const stored = await store(this.#letters, `${subject}.${letter.processor}`, data, copy === 0 ? identity : `${identity}:${copy}`);
       // A duplicate of a letter that an operator has dropped or redriven since is no duplicate: the event failed again.
-      if (!stored.duplicate || (await messageAt(this.#letters, stored.seq))) return;
+      if (!stored.duplicate || (await messageAt(this.#letters, stored.seq))) break;
     }
+    this.redrives.look();
   }
 }

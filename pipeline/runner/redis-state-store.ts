@@ -1,6 +1,9 @@
+import { randomUUID } from 'node:crypto';
 import { RedisScript, unexpectedAnswer, type RedisClient } from '../clients/redis.ts';
 import type { RedisKeys } from './redis-keys.ts';
 import type { Seq } from '../log/event-log.ts';
+import { standsLua } from './redis-lua.ts';
+import { scanKeys } from './redis-scan.ts';
 import type { CommitOutcome, Holes, Offset, StateStore } from './state-store.ts';
 
 /** How a processor's effects become Redis commands. */
@@ -29,11 +32,9 @@ export interface RedisStanding {
  * ('' for the prefix), and of a state beside what stands there and whether it must have a namespace; then the effects.
  */
 const guarded = (effects: string): string => `#!lua
+${standsLua}
 local stored = redis.call('HMGET', KEYS[1], 'seq', 'epoch', 'namespace')
-if KEYS[2] then
-  local record = redis.call('HMGET', KEYS[2], 'state', 'making')
-  if (record[1] or '') .. ':' .. (record[2] or '') ~= ARGV[10] or (ARGV[11] ~= '' and not stored[3]) then return 0 end
-end
+if KEYS[2] and (not stands(KEYS[2], ARGV[10]) or (ARGV[11] ~= '' and not stored[3])) then return 0 end
 if (stored[1] or '') ~= ARGV[2] or (stored[2] or '') ~= ARGV[3] then return 0 end
 if ARGV[2] ~= '' and (stored[3] or '') ~= ARGV[9] then return 0 end
 local prefix, first = stored[3] or ARGV[1], 12
@@ -55,12 +56,37 @@ const releaseScript = new RedisScript(`
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0`);
 
-/** Forgets how far a processor has come, but not where its state is. */
-const forgetScript = new RedisScript(`#!lua
-local namespace = redis.call('HGET', KEYS[1], 'namespace')
-redis.call('DEL', KEYS[1])
-if namespace then redis.call('HSET', KEYS[1], 'namespace', namespace) end
+/** In the place of an epoch: no log has it, so whoever finds it empties the state from its beginning. */
+const beingEmptied = '(being emptied)';
+
+/**
+ * Begins to empty a state. KEYS: offset; ARGV: seq, epoch and namespace that it must have, which making it is from now on, and the epoch. Readers find no position then.
+ */
+const emptyScript = new RedisScript(`#!lua
+local stored = redis.call('HMGET', KEYS[1], 'seq', 'epoch', 'namespace')
+if stored[1] ~= ARGV[1] or stored[2] ~= ARGV[2] or (stored[3] or '') ~= ARGV[3] then return 0 end
+redis.call('HDEL', KEYS[1], 'from')
+redis.call('HSET', KEYS[1], 'making', ARGV[4], 'epoch', ARGV[5])
 return 1`);
+
+/** KEYS: offset, then what goes; ARGV: the making that must be there, and what it is called from now on, since it is another one with each key that goes. */
+const unlinkScript = new RedisScript(`#!lua
+if redis.call('HGET', KEYS[1], 'making') ~= ARGV[1] then return 0 end
+redis.call('UNLINK', unpack(KEYS, 2))
+redis.call('HSET', KEYS[1], 'making', ARGV[2])
+return 1`);
+
+/** Forgets how far a processor has come, but neither where its state is nor that it is another one than before. */
+const forgetScript = new RedisScript(`#!lua
+local stored = redis.call('HMGET', KEYS[1], 'namespace', 'making')
+if stored[2] ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'making', stored[2])
+if stored[1] then redis.call('HSET', KEYS[1], 'namespace', stored[1]) end
+return 1`);
+
+/** So many keys fit on the stack of a Lua call. */
+export const mostUnlinked = 500;
 
 /** State in Redis: one Lua call a batch compares the offset, carries the effects out and sets the new offset. */
 export class RedisStateStore<Effects> implements StateStore<Effects> {
@@ -108,16 +134,33 @@ export class RedisStateStore<Effects> implements StateStore<Effects> {
   }
 
   /**
-   * Deletes the state under these patterns, and the offset last: interrupted, it is still the old offset that is found.
-   * Only for a state that nobody works on (the lease is held).
+   * Deletes the state under these patterns, and the offset last. Interrupted, an offset is found that fits no log, so that it is done again. Each step looks at the offset, so
+   * that whoever has been asleep deletes nothing of what another instance has made since, or a flip has brought.
+   * @param expected of the state that is to go
+   * @returns false when there is another one by now, which is left as it is
    */
-  async wipe(patterns: readonly string[]): Promise<void> {
+  async wipe(patterns: readonly string[], expected: Offset): Promise<boolean> {
     const offset = this.#keys.offset(this.#processor);
-    const namespace = await this.#client.hget(offset, 'namespace');
+    const id = randomUUID();
+    let pages = 0;
+    const making = (): string => `${id}.${pages}`;
+    const { seq, epoch, namespace } = expected;
+    const run = async (script: RedisScript, keys: readonly string[], args: readonly (string | number)[]): Promise<boolean> => {
+      const answer = await script.run(this.#client, [offset, ...keys], args);
+      if (answer !== 0 && answer !== 1) throw unexpectedAnswer('an emptying', answer);
+      return answer === 1;
+    };
+    if (!(await run(emptyScript, [], [seq, epoch, namespace ?? '', making(), beingEmptied]))) return false;
     for (const pattern of patterns) {
-      for await (const keys of scanKeys(this.#client, namespace ?? this.#keys.prefix, pattern)) await this.#client.unlink(...keys);
+      for await (const keys of scanKeys(this.#client, namespace ?? this.#keys.prefix, pattern)) {
+        for (let at = 0; at < keys.length; at += mostUnlinked) {
+          const before = making();
+          pages++;
+          if (!(await run(unlinkScript, keys.slice(at, at + mostUnlinked), [before, making()]))) return false;
+        }
+      }
     }
-    await forgetScript.run(this.#client, [offset], []);
+    return run(forgetScript, [], [making()]);
   }
 
   async lease(owner: string, ttlMs: number): Promise<boolean> {
@@ -134,19 +177,4 @@ async function readOffset(client: RedisClient, key: string): Promise<Offset | un
   const [seq, epoch, redriven, namespace] = await client.hmget(key, 'seq', 'epoch', 'redriven', 'namespace');
   if (seq == null || epoch == null) return undefined;
   return { seq: Number(seq), epoch, ...(redriven != null && { redriven }), ...(namespace != null && { namespace }) };
-}
-
-/** The keys `<prefix>:<pattern>` in pages, none of them empty; a key may be given twice. */
-export async function* scanKeys(client: RedisClient, prefix: string, pattern: string): AsyncGenerator<string[], void, undefined> {
-  let cursor = '0';
-  do {
-    const [next, keys] = await client.scan(cursor, 'MATCH', globOf(`${prefix}:`) + pattern, 'COUNT', 1_000);
-    cursor = next;
-    if (keys.length > 0) yield keys;
-  } while (cursor !== '0');
-}
-
-/** Text as a glob-style pattern that matches it alone. */
-function globOf(text: string): string {
-  return text.replace(/[\\*?[\]]/g, '\\$&');
 }

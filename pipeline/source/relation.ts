@@ -44,11 +44,15 @@ interface Details {
   readonly typeNames: readonly string[];
   /** Names of the primary key's columns, in order; undefined when the table is no longer there. */
   readonly key: readonly string[] | undefined;
+  /** One of them is generated: Postgres does not send it, and the others alone are no key. */
+  readonly generated: boolean;
 }
 
 const queryKey = `
   SELECT array(SELECT a.attname::text FROM pg_catalog.unnest(i.indkey) WITH ORDINALITY k(attnum, n)
-                 JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum WHERE k.n <= i.indnkeyatts ORDER BY k.n) AS key
+                 JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum WHERE k.n <= i.indnkeyatts ORDER BY k.n) AS key,
+         EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = i.indrelid AND a.attgenerated <> ''
+                    AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0 : i.indnkeyatts - 1])) AS generated
     FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary AND i.indimmediate
    WHERE c.oid = $1`;
 
@@ -67,8 +71,9 @@ export async function describeRelation(
   const oids = message.columns.map((column) => column.typeOid);
   await types.load(client, oids);
   const names = await client.query<{ names: string[] }>(queryTypeNames, [oids, message.columns.map((column) => column.typeModifier)]);
-  const key = await client.query<{ key: string[] }>(queryKey, [message.oid]);
-  return makeRelation(message, { typeNames: names.rows[0]!.names, key: key.rows[0]?.key }, types, catalog, subject);
+  const { rows } = await client.query<{ key: string[]; generated: boolean }>(queryKey, [message.oid]);
+  const details: Details = { typeNames: names.rows[0]!.names, key: rows[0]?.key, generated: rows[0]?.generated ?? false };
+  return makeRelation(message, details, types, catalog, subject);
 }
 
 function makeRelation(message: RelationMessage, details: Details, types: TypeRegistry, catalog: Catalog, subject: string): Relation {
@@ -76,7 +81,7 @@ function makeRelation(message: RelationMessage, details: Details, types: TypeReg
   const name = `${schema}.${table}`;
   const entry = entryFor(catalog, schema, table);
   const excluded = new Set(entry.exclude);
-  const key = keyOf(message, details.key);
+  const key = details.generated ? [] : keyOf(message, details.key);
   const heads = (op: RowOp): Buffer => Buffer.from(`","type":${JSON.stringify(entry.type)},"op":"${op}","table":${JSON.stringify(name)}`);
   const token = tableToken(schema, table);
   const described = message.columns

@@ -17,11 +17,14 @@ export interface ReadableTable {
 }
 
 /**
- * A column of the key, the type to which its literals are cast (without a length: a cast would cut a longer value to it), and the operators of its index with their schemas: by their
- * bare names those of an extension would not be found, or others in their place (`citext` would compare as `text`).
+ * A column of the key, the type to which its literals are cast (without a length: a cast would cut a longer value to it; of a
+ * domain its base type: an old row need not meet a check that is not validated), and the operators of its index with their
+ * schemas: by their bare names those of an extension would not be found, or others in their place (`citext` would compare as `text`).
  */
 export interface Comparison {
   readonly column: string;
+  /** The same as that type has it, which the index knows as well. */
+  readonly operand: string;
   readonly type: string;
   readonly equal: string;
   readonly atLeast: string;
@@ -38,18 +41,23 @@ const queryColumns = `
 
 /** The strategies of a B-tree: 3 equal, 4 at least, 5 greater (PostgreSQL manual, "B-Tree Indexes"). */
 const queryComparisons = `
-  SELECT pg_catalog.format('t.%I', a.attname) AS column, pg_catalog.format('%I.%I', ts.nspname, ty.typname) AS type,
+  SELECT pg_catalog.format('t.%I', a.attname) AS column, base.name AS type,
+         pg_catalog.format('t.%I', a.attname) || CASE WHEN base.oid = a.atttypid THEN '' ELSE '::' || base.name END AS operand,
          pg_catalog.min(op.name) FILTER (WHERE op.strategy = 3) AS equal, pg_catalog.min(op.name) FILTER (WHERE op.strategy = 4) AS "atLeast",
          pg_catalog.min(op.name) FILTER (WHERE op.strategy = 5) AS greater, pg_catalog.bool_and(op.builtin) AS builtin,
          pg_catalog.format('%s %s', c.opcfamily, i.indcollation[k]) AS "order"
     FROM pg_catalog.pg_index i CROSS JOIN pg_catalog.generate_series(0, i.indnkeyatts - 1) k
     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k]
-    JOIN pg_catalog.pg_type ty ON ty.oid = a.atttypid JOIN pg_catalog.pg_namespace ts ON ts.oid = ty.typnamespace
+    JOIN LATERAL (WITH RECURSIVE under AS (SELECT a.atttypid AS oid UNION ALL
+                    SELECT d.typbasetype FROM under u JOIN pg_catalog.pg_type d ON d.oid = u.oid WHERE d.typtype = 'd')
+                  SELECT ty.oid, pg_catalog.format('%I.%I', ts.nspname, ty.typname) AS name
+                    FROM under u JOIN pg_catalog.pg_type ty ON ty.oid = u.oid JOIN pg_catalog.pg_namespace ts ON ts.oid = ty.typnamespace
+                   WHERE ty.typtype <> 'd') base ON true
     JOIN pg_catalog.pg_opclass c ON c.oid = i.indclass[k]
     JOIN LATERAL (SELECT m.amopstrategy AS strategy, pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) AS name, n.nspname = 'pg_catalog' AS builtin
                     FROM pg_catalog.pg_amop m JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
                    WHERE m.amopfamily = c.opcfamily AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype AND m.amopstrategy IN (3, 4, 5)) op ON true
-   WHERE i.indrelid = $1 AND i.indisprimary AND i.indimmediate GROUP BY k, a.attname, ts.nspname, ty.typname, c.opcfamily, i.indcollation[k] ORDER BY k`;
+   WHERE i.indrelid = $1 AND i.indisprimary AND i.indimmediate GROUP BY k, a.attname, a.atttypid, base.oid, base.name, c.opcfamily, i.indcollation[k] ORDER BY k`;
 
 /** Describes a table for reading. Throws `no_such_table` (usage) when there is none of this oid. */
 export async function describeTable(
@@ -127,30 +135,32 @@ export function keyOrder({ comparisons }: ReadableTable): string {
 
 /** The condition that a row has this key, given as text values. */
 export function hasKey({ comparisons }: ReadableTable, key: readonly string[]): string {
-  return comparisons.map(({ column, equal, type }, i) => `${column} ${equal} ${literal(key[i]!, type)}`).join(' AND ');
+  return comparisons.map(({ operand, equal, type }, i) => `${operand} ${equal} ${literal(key[i], type)}`).join(' AND ');
 }
 
 /** The condition that a row's key comes after another in the order of its index. */
 function behind(key: readonly Comparison[], after: readonly string[]): string {
-  const values = key.map(({ type }, i) => literal(after[i]!, type));
-  if (key.every(({ builtin }) => builtin)) return `(${key.map(({ column }) => column).join(', ')}) > (${values.join(', ')})`;
+  const values = key.map(({ type }, i) => literal(after[i], type));
+  if (key.every(({ builtin }) => builtin)) return `(${key.map(({ operand }) => operand).join(', ')}) > (${values.join(', ')})`;
   // One operator would have to do for all columns; so the comparison of rows is written out.
   const from = (i: number): string => {
-    const { column, greater, equal } = key[i]!;
-    const beyond = `${column} ${greater} ${values[i]!}`;
-    return i === key.length - 1 ? beyond : `(${beyond} OR (${column} ${equal} ${values[i]!} AND ${from(i + 1)}))`;
+    const { operand, greater, equal } = key[i]!;
+    const beyond = `${operand} ${greater} ${values[i]!}`;
+    return i === key.length - 1 ? beyond : `(${beyond} OR (${operand} ${equal} ${values[i]!} AND ${from(i + 1)}))`;
   };
-  return `${key[0]!.column} ${key[0]!.atLeast} ${values[0]!} AND ${from(0)}`;
+  return `${key[0]!.operand} ${key[0]!.atLeast} ${values[0]!} AND ${from(0)}`;
 }
 
 /** The condition that it does not, in a form that the index understands. */
 function notBehind(key: readonly Comparison[], upTo: readonly string[]): string {
-  const values = key.map(({ type }, i) => literal(upTo[i]!, type));
-  if (key.every(({ builtin }) => builtin)) return `(${key.map(({ column }) => column).join(', ')}) <= (${values.join(', ')})`;
-  return `NOT (${key[0]!.column} ${key[0]!.greater} ${values[0]!}) AND NOT (${behind(key, upTo)})`;
+  const values = key.map(({ type }, i) => literal(upTo[i], type));
+  if (key.every(({ builtin }) => builtin)) return `(${key.map(({ operand }) => operand).join(', ')}) <= (${values.join(', ')})`;
+  return `NOT (${key[0]!.operand} ${key[0]!.greater} ${values[0]!}) AND NOT (${behind(key, upTo)})`;
 }
 
-function literal(text: string, type: string): string {
+function literal(text: string | undefined, type: string): string {
+  // It would be taken for the empty text.
+  if (text === undefined) throw new Error('a value of the key is missing');
   return `${escapeLiteral(text)}::${type}`;
 }
 

@@ -3,9 +3,10 @@ import type { EventLog, Seq } from '../../pipeline/log/event-log.ts';
 import type { DeadLetters } from '../../pipeline/runner/dead-letters.ts';
 import { microsOf } from '../../pipeline/runner/event-head.ts';
 import type { Processor } from '../../pipeline/runner/processor.ts';
+import { unfitOffset } from '../../pipeline/runner/mending.ts';
 import { RebuildLetters } from '../../pipeline/runner/rebuild/letters.ts';
-import { RedisRecord } from '../../pipeline/runner/rebuild/redis-record.ts';
-import { RedisKeys } from '../../pipeline/runner/redis-keys.ts';
+import { holesAt } from '../../pipeline/runner/rebuild/redis-record.ts';
+import type { RedisKeys } from '../../pipeline/runner/redis-keys.ts';
 import { RedisStateStore } from '../../pipeline/runner/redis-state-store.ts';
 import { startRunner, type RunnerParts } from '../../pipeline/runner/runner.ts';
 import type { Offset } from '../../pipeline/runner/state-store.ts';
@@ -67,11 +68,8 @@ export function startDefinition(context: RoleContext, definition: Definition, bu
   const { engine, fold } = definitionFold(context, definition, parts);
   const store = new RedisStateStore(redis, processorName, keys, redisAggregates(definition));
   const stopMetrics = metrics.watch(definition.name, engine);
-  const holes = (): Promise<readonly Seq[]> =>
-    new RedisRecord(redis, new RedisKeys(), nameOf(definition)).holes(keys.offset(processorName));
-  const letters = building
-    ? new RebuildLetters({ deadLetters, eventLog, processor: fold.processor, beside: { holes } }, context.log)
-    : undefined;
+  const holes = (): Promise<readonly Seq[]> => holesAt(redis, keys.offset(processorName));
+  const letters = building ? new RebuildLetters({ deadLetters, eventLog, processor: fold.processor, holes }, context.log) : undefined;
   const role = startRunner(context, {
     ...fold,
     store,
@@ -161,6 +159,8 @@ interface Mending {
 async function mended(reason: HeadwaterError, mending: Mending): Promise<boolean> {
   const { redis, keys, definition, context, store, eventLog } = mending;
   if (definition.of === 'changes') return reason.code !== 'log_regressed' && (await skipped(reason, mending));
+  const expected = await unfitOffset(nameOf(definition), store, eventLog);
+  if (!expected) return true;
   context.log.warn(
     `aggregates: making ${definition.name} anew, since ${reason.message}` +
       (reason.code === 'offset_expired' ? `; \`headwater backfill ${definition.table}\` brings back rows that do not change` : ''),
@@ -168,7 +168,7 @@ async function mended(reason: HeadwaterError, mending: Mending): Promise<boolean
   const { last } = await eventLog.bounds();
   // What was there and does not come back is told to nobody: whoever has seen it has to begin anew, also when this is interrupted.
   await forgetChanges(redis, keys, last);
-  await store.wipe(statePatterns);
+  await store.wipe(statePatterns, expected);
   return true;
 }
 

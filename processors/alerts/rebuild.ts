@@ -24,7 +24,10 @@ const compared: readonly ComparedRows[] = [
   },
 ];
 
+/** When the role starts it resolves what no longer holds, and tells so: see `mend-state.ts`. A state that took its place before would leave those alerts firing for ever. */
+const mends = ['not_begun', 'epoch_changed', 'offset_expired'];
+
 /** A second state of alerts beside the live one. It writes neither history nor outbox: what has fired was told when it did. */
 export function alertsBeside(pool: PgPool, processor: string): Beside<AlertEffects> {
-  return postgresBeside({ pool, processor, effects: alertEffects({ silent: true }), tables: stateTables, compared });
+  return postgresBeside({ pool, processor, effects: alertEffects({ silent: true }), tables: stateTables, compared, mends });
 }

@@ -85,7 +85,7 @@ describe('users of nats.conf', () => {
   });
 
   it('a user cannot listen to another one’s answers, nor to the log around JetStream', async () => {
-    for (const subject of ['_INBOX.>', '_INBOX_gateway.>', 'ev.>', '>']) {
+    for (const subject of ['_INBOX.>', '_INBOX_gateway.>', 'ev.>', 'dl.>', 'dl.cache', 'dl._redriven.>', '>']) {
       const connection = await as('processor');
       const error = await new Promise<Error | null | undefined>((resolve) => {
         connection.subscribe(subject, { callback: (fault) => resolve(fault) });
@@ -93,6 +93,24 @@ describe('users of nats.conf', () => {
       });
       expect(messageOf(error), subject).to.match(/permissions violation/i);
     }
+  });
+
+  it('a processor, and no other role, hears what is to be redriven', async () => {
+    const operator = await as('operator');
+    const heard = async (user: NatsUser): Promise<string> => {
+      const connection = await as(user);
+      const answer = new Promise<string>((resolve) => {
+        connection.subscribe('dl._redrive.>', { callback: (error, message) => resolve(error ? 'refused' : message.subject) });
+      });
+      await connection.flush();
+      operator.publish('dl._redrive.cache', '{}');
+      return answer;
+    };
+    expect([await heard('processor'), await heard('gateway'), await heard('capture')]).to.deep.equal([
+      'dl._redrive.cache',
+      'refused',
+      'refused',
+    ]);
   });
 
   it('nobody gets in without a password', async () => {

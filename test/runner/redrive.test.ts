@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import { connectNats, jetstreamManager, type JetStreamManager, type NatsConnection } from '../../pipeline/clients/nats.ts';
 import type { LogEvent, NewEvent } from '../../pipeline/log/event-log.ts';
@@ -6,7 +7,7 @@ import type { DeadLetter, RedriveResult } from '../../pipeline/runner/dead-lette
 import { idOf } from '../../pipeline/runner/event-head.ts';
 import { JetStreamDeadLetters } from '../../pipeline/runner/jetstream-dead-letters.ts';
 import type { Processor, RedriveRules } from '../../pipeline/runner/processor.ts';
-import { DeadLetterDesk, type ListedLetter } from '../../pipeline/runner/redrive/desk.ts';
+import { DeadLetterDesk, type ListedLetter, type MadeRequest } from '../../pipeline/runner/redrive/desk.ts';
 import { JetStreamRedrives } from '../../pipeline/runner/redrive/requests.ts';
 import { startRunner } from '../../pipeline/runner/runner.ts';
 import type { Role, RoleContext } from '../../pipeline/runtime/lifecycle.ts';
@@ -18,6 +19,7 @@ import { redisNamespace, type RedisNamespace } from '../support/redis-namespace.
 import { roleContext, until } from '../support/role-context.ts';
 import { rowEvent, tickEvent } from '../support/row-events.ts';
 import { freshStreamName, testServers } from '../support/servers.ts';
+import { tcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 
 const signal = new AbortController().signal;
 
@@ -290,6 +292,134 @@ describe('redriving', function () {
     });
   });
 
+  describe('being told of it', () => {
+    let proxy: TcpProxy;
+    let own: NatsConnection;
+    let context: RoleContext;
+    let logs: FaultyLog[];
+    const roles: Role[] = [];
+    let ticking: NodeJS.Timeout;
+    beforeEach(async () => {
+      proxy = await tcpProxy(Number(new URL(natsUrl).port));
+      const url = new URL(natsUrl);
+      url.host = `127.0.0.1:${proxy.port}`;
+      own = await connectNats(url.toString(), 'test', silentLogger());
+      context = roleContext();
+      logs = [];
+      ticking = setInterval(() => logs.forEach((log) => log.add(tickEvent(log.head + 1))), 50);
+    });
+    afterEach(async () => {
+      clearInterval(ticking);
+      await Promise.all(roles.splice(0).map((role) => role.stop()));
+      await own.close();
+      await proxy.close();
+    });
+
+    const nameOf = (n: number): string => `aggregates.a${n}`;
+
+    /** Processors with a letter each, corrected by now, on one connection. */
+    async function start(count: number, through: NatsConnection = own): Promise<JetStreamDeadLetters> {
+      const deadLetters = await JetStreamDeadLetters.open(through, { stream: `${name}DL`, subject: `${name}DL`, log: context.log });
+      for (let n = 0; n < count; n++) {
+        const [log, store] = [new FaultyLog(), new MemoryStateStore<string>()];
+        log.add(rowEvent(1, 'insert', { key: { id: 1 }, after: { id: 1 } }));
+        logs.push(log);
+        let attempts = 0;
+        const processor: Processor<string[]> = {
+          name: nameOf(n),
+          begin: () => [],
+          apply({ subject }, effects) {
+            if (!subject.endsWith('insert')) return;
+            if (attempts++ < 3) throw new RangeError('no room');
+            effects.push(subject);
+          },
+        };
+        const { signal: its } = new AbortController();
+        roles.push(startRunner({ ...context, signal: its }, { eventLog: log, processor, store, deadLetters, leaseMs: 10_000 }));
+      }
+      await until(async () => (await desk.counts()).size === count, 20_000, 'a letter of each');
+      await until(async () => (await waiting()) === count, 20_000, 'each to know of its letter');
+      return deadLetters;
+    }
+    /** How many letters the processors know of, as the metrics have it. */
+    async function waiting(): Promise<number> {
+      const text = await context.metrics.metrics();
+      return [...text.matchAll(/headwater_dead_letters\{[^}]*\} (\d+)/g)].reduce((sum, [, value]) => sum + Number(value), 0);
+    }
+    const ask = async (processor: string): Promise<readonly MadeRequest[]> =>
+      desk.request(
+        processor,
+        (await listed(processor)).map(({ place }) => ({ place, bytes: 1 })),
+      );
+    async function outcome(requests: readonly MadeRequest[]): Promise<string[]> {
+      for await (const { results } of desk.results(requests, AbortSignal.timeout(25_000))) return results.map(({ outcome: it }) => it);
+      return [];
+    }
+
+    it('happens at once, and nobody asks while there is nothing to do, however many processors there are', async () => {
+      await start(20);
+      const before = own.stats().outMsgs;
+      await sleep(6_000);
+      // With a look or two for all of them.
+      expect(own.stats().outMsgs - before, 'messages sent by 20 idle processors in 6 s').to.be.at.most(6);
+      const times: number[] = [];
+      for (const n of [0, 7, 19]) {
+        const began = performance.now();
+        expect(await outcome(await ask(nameOf(n)))).to.deep.equal(['applied']);
+        times.push(performance.now() - began);
+      }
+      // The ticks come each 50 ms.
+      expect(Math.min(...times), `${times.map(Math.round).join(', ')} ms`).to.be.below(600);
+      await until(async () => (await waiting()) === 17);
+      expect((await desk.counts()).has(nameOf(7))).to.equal(false);
+    });
+
+    it('though it is told of a request before that is stored', async () => {
+      const { redrives } = await start(2);
+      const next = redrives.next.bind(redrives);
+      const stored = performance.now() + 700;
+      redrives.next = async (processor) => (performance.now() < stored ? undefined : next(processor));
+      expect(await outcome(await ask(nameOf(1)))).to.deep.equal(['applied']);
+      expect(performance.now() - stored).to.be.below(3_000);
+    });
+
+    it('of a request that was made while the connection was lost, as soon as it is back', async () => {
+      await start(2);
+      proxy.cut();
+      const requests = await ask(nameOf(1));
+      proxy.restore();
+      const began = performance.now();
+      expect(await outcome(requests)).to.deep.equal(['applied']);
+      expect(performance.now() - began).to.be.below(7_000);
+      // It listens again, too.
+      const again = performance.now();
+      expect(await outcome(await ask(nameOf(0)))).to.deep.equal(['applied']);
+      expect(performance.now() - again).to.be.below(3_000);
+    });
+
+    it('within some seconds when its user may not listen, or nothing is heard', async () => {
+      // As if what it is told got lost.
+      const deaf = new Proxy(own, {
+        get(target, key) {
+          if (key === 'subscribe') return () => target.subscribe(`${name}.nothing`);
+          const value: unknown = Reflect.get(target, key);
+          return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+        },
+      });
+      await start(2, deaf);
+      expect(await outcome(await ask(nameOf(1)))).to.deep.equal(['applied']);
+    });
+
+    it('ends with the processors', async () => {
+      await start(3);
+      await Promise.all(roles.splice(0).map((role) => role.stop()));
+      const { inMsgs } = own.stats();
+      expect(await ask(nameOf(1))).to.have.length(1);
+      await own.flush();
+      expect(own.stats().inMsgs - inMsgs, 'messages that are still heard').to.equal(0);
+    });
+  });
+
   describe('in the stream', () => {
     let requests: JetStreamRedrives;
     const of = { processor: 'recorder', reason: 'odd', attempts: 3, code: 'bad_event', at: '2026-11-22T12:00:00.000Z', epoch: 'epoch-1' };
@@ -298,7 +428,7 @@ describe('redriving', function () {
       const settings = { stream: `${name}DL`, subject: `${name}DL` };
       const deadLetters = await JetStreamDeadLetters.open(connection, settings);
       for (const seq of [1, 2, 3]) await deadLetters.publish(letter(seq));
-      requests = new JetStreamRedrives({ connection, jsm, ...settings }, 300);
+      requests = new JetStreamRedrives({ connection, jsm, ...settings }, { keepMs: 300 });
     });
 
     it('leaves one letter of each event that failed again, whenever it was killed', async () => {

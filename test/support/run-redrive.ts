@@ -12,7 +12,8 @@ import { roleContext } from './role-context.ts';
 /**
  * A program of its own that runs a processor whose effects show if one of them is made twice or not at all: each insert's sequence is appended to
  * a list, and what came before does not matter. It is poison to it that a row's number is a multiple of ten, unless it was corrected. It kills
- * itself at the given moment of its first redrive: `before` or `after` the commit, or when the letters are `removed` and the request is not.
+ * itself at the given moment of its first redrive: `before` or `after` the commit, or when the letters are `removed` and the request is not. Its letters are
+ * in a stream beside the log's, or with TEST_LETTERS=usual where commands look for them.
  */
 const [natsUrl, redisUrl, stream, prefix, mode, death] = process.argv.slice(2);
 if (!natsUrl || !redisUrl || !stream || !prefix || !mode)
@@ -22,7 +23,8 @@ const die = (): void => void process.kill(process.pid, 'SIGKILL');
 const context = roleContext();
 const connection = await connectNats(natsUrl, 'test', context.log);
 const eventLog = await JetStreamLog.open(connection, { stream, subject: stream }, context.log);
-const letters = await JetStreamDeadLetters.open(connection, { stream: `${stream}DL`, subject: `${stream}DL` });
+const usual = process.env['TEST_LETTERS'] === 'usual';
+const letters = await JetStreamDeadLetters.open(connection, usual ? {} : { stream: `${stream}DL`, subject: `${stream}DL` });
 const ledger: Processor<number[]> = {
   name: 'ledger',
   redrive: { of: 'events' },

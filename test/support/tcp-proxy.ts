@@ -12,14 +12,15 @@ export interface TcpProxy {
   close(): Promise<void>;
 }
 
-export async function tcpProxy(targetPort: number): Promise<TcpProxy> {
+/** @param passes asked of all that clients send, in pieces as they come: what does not pass is lost */
+export async function tcpProxy(targetPort: number, passes: (sent: Buffer) => boolean = () => true): Promise<TcpProxy> {
   const sockets = new Set<Socket>();
   let target = targetPort;
   let state: 'open' | 'cut' | 'stalled' = 'open';
-  const follow = (socket: Socket, other: Socket): void => {
+  const follow = (socket: Socket, other: Socket, lets: (sent: Buffer) => boolean = () => true): void => {
     sockets.add(socket);
-    socket.on('data', (data) => {
-      if (state === 'open') other.write(data);
+    socket.on('data', (data: Buffer) => {
+      if (state === 'open' && lets(data)) other.write(data);
     });
     socket.on('error', () => undefined);
     socket.once('close', () => {
@@ -36,7 +37,7 @@ export async function tcpProxy(targetPort: number): Promise<TcpProxy> {
       return;
     }
     const upstream = connect(target, '127.0.0.1');
-    follow(client, upstream);
+    follow(client, upstream, passes);
     follow(upstream, client);
   });
   server.listen(0, '127.0.0.1');

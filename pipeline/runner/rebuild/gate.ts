@@ -40,11 +40,19 @@ export class GatedLog implements EventLog {
   bounds: EventLog['bounds'] = () => this.#log.bounds();
 }
 
+export interface HeldStoreOptions {
+  /** Who has the lease already, before a runner asks for it. */
+  readonly owner: string;
+  /** Rejects when it is not to be gone on with. */
+  readonly check: () => Promise<void>;
+  /** Throws when nothing is to begin after this offset. */
+  readonly requireBeginning: (offset: Offset) => void;
+}
+
 /** A store whose commits can be held up, so that what it holds stands still for a moment. */
 export class HeldStore<Effects> implements StateStore<Effects> {
   readonly #store: StateStore<Effects>;
-  readonly #owner: string;
-  readonly #check: () => Promise<void>;
+  readonly #options: HeldStoreOptions;
   /** Called after each commit, before the next one may begin. */
   afterCommit: (() => Promise<void>) | undefined;
   #at: Offset | undefined;
@@ -52,14 +60,9 @@ export class HeldStore<Effects> implements StateStore<Effects> {
   #busy: Promise<unknown> = Promise.resolve();
   #closed = false;
 
-  /**
-   * @param owner who has the lease already, before a runner asks for it
-   * @param check rejects when it is not to be gone on with
-   */
-  constructor(store: StateStore<Effects>, owner: string, check: () => Promise<void>) {
+  constructor(store: StateStore<Effects>, options: HeldStoreOptions) {
     this.#store = store;
-    this.#owner = owner;
-    this.#check = check;
+    this.#options = options;
   }
 
   /** How far it is known to have come. */
@@ -92,7 +95,7 @@ export class HeldStore<Effects> implements StateStore<Effects> {
   offset(): Promise<Offset | undefined> {
     return this.still(async () => {
       this.#requireOpen();
-      await this.#check();
+      await this.#options.check();
       this.#at = await this.#store.offset();
       this.#from ??= this.#at;
       return this.#at;
@@ -102,6 +105,7 @@ export class HeldStore<Effects> implements StateStore<Effects> {
   commit(effects: Effects, expected: Offset | undefined, next: Offset, holes?: Holes): Promise<CommitOutcome> {
     return this.still(async () => {
       this.#requireOpen();
+      if (!expected) this.#options.requireBeginning(next);
       const outcome = await this.#store.commit(effects, expected, next, holes);
       if (outcome === 'committed') {
         this.#at = next;
@@ -117,11 +121,11 @@ export class HeldStore<Effects> implements StateStore<Effects> {
   }
 
   lease(_owner: string, ttlMs: number): Promise<boolean> {
-    return this.#store.lease(this.#owner, ttlMs);
+    return this.#store.lease(this.#options.owner, ttlMs);
   }
 
   release(): Promise<void> {
-    return this.#store.release(this.#owner);
+    return this.#store.release(this.#options.owner);
   }
 
   #requireOpen(): void {

@@ -8,7 +8,8 @@ interface LetterParts {
   readonly deadLetters: DeadLetters;
   readonly eventLog: EventLog;
   readonly processor: Pick<Processor<unknown>, 'name'>;
-  readonly beside: { holes(): Promise<readonly Seq[]> };
+  /** The sequences of all events that the state lacks. */
+  readonly holes: () => Promise<readonly Seq[]>;
 }
 
 const mostRemembered = 10_000;
@@ -22,7 +23,8 @@ export class RebuildLetters implements DeadLetters {
   readonly #log: Logger;
   /** Of this run, by sequence. */
   readonly #letters = new Map<Seq, DeadLetter>();
-  readonly #complete = new Set<Seq>();
+  /** What is done of a completion that is tried again. */
+  readonly #done = new Set<Seq>();
 
   constructor(parts: LetterParts, log: Logger) {
     this.#parts = parts;
@@ -34,14 +36,18 @@ export class RebuildLetters implements DeadLetters {
     if (this.#letters.size < mostRemembered) this.#letters.set(letter.seq, letter);
   }
 
-  /** Publishes a letter for each event that the state lacks; one that is there already is stored once. May be called again. */
+  /**
+   * Publishes a letter for each event that the state lacks; one that is there already is stored once. Having failed, it goes on where it was; having been done, it begins
+   * anew: letters may have been redriven or dropped meanwhile.
+   */
   async complete(): Promise<void> {
-    for (const seq of await this.#parts.beside.holes()) {
-      if (this.#complete.has(seq)) continue;
+    for (const seq of await this.#parts.holes()) {
+      if (this.#done.has(seq)) continue;
       const letter = this.#letters.get(seq) ?? (await this.#letterOf(seq));
       if (letter) await this.#parts.deadLetters.publish(letter);
-      this.#complete.add(seq);
+      this.#done.add(seq);
     }
+    this.#done.clear();
   }
 
   async #letterOf(seq: Seq): Promise<DeadLetter | undefined> {

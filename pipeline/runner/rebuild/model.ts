@@ -48,6 +48,10 @@ export interface Comparison {
   readonly listed: readonly Difference[];
   /** What changed all the while, so that it could not be seen at the same offset. */
   readonly moving: number;
+  /** Why what was compared is not of the same offset: the live one can no longer go on from where it stands. */
+  readonly apart?: string;
+  /** Why nothing at all could be compared. A rebuild flips it only when it is told to. */
+  readonly uncompared?: string;
   /** How long the store will answer nobody in the flip, about, in ms, where that grows with the differences. */
   readonly pauseMs?: number;
 }
@@ -71,23 +75,31 @@ export interface Refilled {
 /** What a comparison or a flip may ask of the fold that fills the state beside. */
 export interface Steering {
   readonly signal: AbortSignal;
+  /** Shows how far it is, or what it waits for. */
   readonly progress: (text: string) => void;
   /** Lets the fold come to this sequence, and no further. False when it is beyond it, or does not come there in time. */
   reach(seq: Seq, withinMs?: number): Promise<boolean>;
+  /** Lets the fold come as far as it can: there is nothing to stay behind. */
+  letGo(): void;
+  /** What the log holds now. */
+  bounds(): Promise<Bounds>;
   /** Runs something while nothing is committed beside. */
   still<T>(work: () => Promise<T>): Promise<T>;
 }
 
 /**
  * A second state of a processor, in the store where the live one is. One process works on it: with `begin` or `claim` it is given a name of its own (`making`), and whatever is
- * done to it later is done in one step with a look at that name. Somebody else's name there: nothing is changed, and `rebuild_overtaken` (refused) is thrown.
+ * done to its rows, keys and offset later is done in one step with a look at that name. Somebody else's name there: nothing is changed, and `rebuild_overtaken` (refused) is thrown.
  */
 export interface Beside<Effects> {
   /** What is rebuilt, as messages name it. */
   readonly name: string;
   /** Where the fold commits, `lost` when something else stands there; its lease says who works on what stands beside. */
   readonly store: StateStore<Effects>;
-  /** The fold stays behind the live one, and takes its place at the very same offset: where the live one does more than change its state. */
+  /**
+   * The fold stays behind the live one, and takes its place at the very same offset: where the live one does more than change its state. A live one that can no longer go on
+   * from where it stands is not waited for.
+   */
   readonly follows: boolean;
   /** Undefined: nothing is there. */
   status(): Promise<BesideStatus | undefined>;
@@ -112,6 +124,7 @@ export interface Beside<Effects> {
 /** How far a rebuild is. */
 export interface RebuildProgress {
   readonly name: string;
+  /** `waiting`: for another command, or nothing is stored beside yet. */
   readonly phase: 'waiting' | 'filling' | 'comparing' | 'flipping';
   readonly seq: Seq;
   /** Where it began, and where the log ends. */
@@ -129,11 +142,13 @@ export interface RebuildOptions {
   readonly back?: boolean;
   /** Goes on with what stands beside, and begins nothing. */
   readonly existing?: boolean;
+  /** Flips also what could not be compared at all. */
+  readonly insist?: boolean;
   readonly onProgress?: (progress: RebuildProgress) => void;
   readonly onCompared?: (comparison: Comparison) => void;
   /**
    * The log no longer holds what was before its oldest event: called before anything is filled. Returns the sequence from which on the log holds a
-   * backfill of every table; undefined: it does not.
+   * backfill of every table; undefined: it is to be done without. Throws where that was not wanted.
    */
   readonly onTrimmed?: (bounds: Bounds) => Promise<Seq | undefined>;
 }
@@ -157,7 +172,7 @@ export interface Rebuildable {
   status(): Promise<BesideStatus | undefined>;
   /**
    * Fills, compares and flips; goes on where another one was interrupted. The live state changes in the flip only.
-   * @throws HeadwaterError `rebuild_kept`, `rebuild_missing`, `rebuild_overtaken` (refused)
+   * @throws HeadwaterError `rebuild_kept`, `rebuild_missing`, `rebuild_overtaken`, `rebuild_incomplete`, `rebuild_uncompared`, `rebuild_live_stopped` (refused)
    */
   rebuild(options: RebuildOptions): Promise<RebuildOutcome>;
   /**

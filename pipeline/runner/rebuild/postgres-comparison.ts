@@ -1,6 +1,8 @@
 import type { PgPoolClient, Queryable } from '../../clients/postgres.ts';
+import { backoffMs, pause } from '../../runtime/backoff.ts';
+import { HeadwaterError } from '../../runtime/errors.ts';
 import { difference, mostListed, type Comparison, type Difference, type Steering } from './model.ts';
-import type { Namespaces } from './postgres-meeting.ts';
+import type { Behind, Namespaces } from './postgres-meeting.ts';
 
 /** Rows of a state that can be compared. */
 export interface ComparedRows {
@@ -10,29 +12,38 @@ export interface ComparedRows {
 }
 
 export interface Moment extends Namespaces {
-  /** A transaction that sees both at the same offset. */
+  readonly kind: 'moment';
+  /** A transaction that sees both, at the same offset unless they are `apart`. */
   readonly snapshot: PgPoolClient;
+  /** Why they are not at the same offset. */
+  readonly apart?: string;
 }
 
 const comparisonAttempts = 20;
+const nothing = { compared: 0, differences: 0, listed: [], moving: 0 } as const;
 
-/** Compares all tables as of one moment. */
+/** Compares all tables as of one moment, which is asked for until there is one. A live one at work that has to come along first is waited for. */
 export async function compareAll(
   { tables, compared: given }: { readonly tables: readonly string[]; readonly compared?: readonly ComparedRows[] },
   { progress, signal }: Steering,
-  moment: () => Promise<Moment | undefined>,
+  moment: () => Promise<Moment | Behind | undefined>,
 ): Promise<Comparison> {
   let at: Moment | undefined;
+  let why = `in ${comparisonAttempts} attempts the two did not come to the same offset`;
   for (let n = 0; !at && n < comparisonAttempts; n++) {
+    if (n > 0) await pause(backoffMs(n, { baseMs: 20, capMs: 250 }), signal);
     signal.throwIfAborted();
-    at = await moment();
+    const found = await moment();
+    if (found?.kind === 'moment') at = found;
+    if (found?.kind !== 'behind') continue;
+    progress(found.why);
+    why = found.why;
+    if (found.atWork) n = 0;
   }
-  if (at?.beside === undefined) {
-    at?.snapshot.release(true);
-    return { compared: 0, differences: 0, listed: [], moving: 1 };
-  }
-  const { snapshot, live, beside } = at;
+  if (!at) return { ...nothing, uncompared: why };
+  const { snapshot, live, beside, apart } = at;
   try {
+    if (beside === undefined) throw new HeadwaterError('rebuild_unclear', 'where the state is that stands beside cannot be told');
     const listed: Difference[] = [];
     let [compared, differences] = [0, 0];
     for (const rows of given ?? (await Promise.all(tables.map((table) => rowsOf(snapshot, table))))) {
@@ -44,7 +55,7 @@ export async function compareAll(
     }
     await snapshot.query('COMMIT');
     snapshot.release();
-    return { compared, differences, listed, moving: 0 };
+    return { compared, differences, listed, moving: 0, ...(apart !== undefined && { apart }) };
   } catch (error) {
     snapshot.release(true);
     throw error;

@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import type { PgPool, Queryable } from '../../clients/postgres.ts';
+import { HeadwaterError } from '../../runtime/errors.ts';
 import { PostgresStateStore, type PostgresEffects } from '../postgres-state-store.ts';
 import type { Offset } from '../state-store.ts';
 import type { Beside, BesideState, BesideStatus, FlipOutcome } from './model.ts';
 import { compareAll, type ComparedRows } from './postgres-comparison.ts';
-import { aligned, patienceMs, transaction, type Meeting, type Namespaces } from './postgres-meeting.ts';
-import { overtaken } from './refusals.ts';
+import { aligned, apart, obstacle, patienceMs, transaction, type Meeting, type Namespaces } from './postgres-meeting.ts';
+import { liveStopped, overtaken } from './refusals.ts';
 
 export interface PostgresBesideParts<Effects> {
   readonly pool: PgPool;
@@ -16,6 +17,11 @@ export interface PostgresBesideParts<Effects> {
   readonly tables: readonly string[];
   /** What is compared, where that is not simply the rows of the tables. */
   readonly compared?: readonly ComparedRows[];
+  /**
+   * For which reasons (`not_begun`, `epoch_changed`, `offset_expired`) its role goes on by itself, and does more then than change its state: what is made anew does not take
+   * the place of a live state that waits for that (default: none).
+   */
+  readonly mends?: readonly string[];
 }
 
 /** What the offset beside is called. */
@@ -57,7 +63,7 @@ const deleteRecord = 'DELETE FROM headwater.processor_rebuilds WHERE processor =
 
 const isFlipped = `SELECT FROM headwater.processor_rebuilds WHERE processor = $1 AND state = 'kept' AND making = $2`;
 
-/** All of what is said of a state but who works on it. */
+/** All of what is said of a state but who works on it, in both rows. */
 const exchange = `
   UPDATE headwater.processor_offsets o
   SET seq = other.seq, epoch = other.epoch, head = other.head, redriven = other.redriven, holes = other.holes, namespace = coalesce(other.namespace, other.processor)
@@ -69,7 +75,7 @@ const exchange = `
  * transaction, while the live processor waits: both stand at the same offset then.
  */
 export function postgresBeside<Effects>(parts: PostgresBesideParts<Effects>): Beside<Effects> {
-  const { pool, processor, effects, tables } = parts;
+  const { pool, processor, effects, tables, mends = [] } = parts;
   const beside = besideName(processor);
   /** What this process works on, and what it is called once it has been flipped. */
   let standing: Standing = { state: 'filling', making: '' };
@@ -87,7 +93,7 @@ export function postgresBeside<Effects>(parts: PostgresBesideParts<Effects>): Be
     const { rowCount } = await client.query(statement, [processor, state, making, ...values]);
     if (rowCount !== 1) throw overtaken(processor);
   };
-  const namespaces = async (client: Queryable): Promise<Namespaces> => {
+  const namespaces = async (client: PgPool | Queryable): Promise<Namespaces> => {
     const { rows } = await client.query<{ processor: string; namespace: string; seq: string | null; epoch: string | null }>(
       namespacesQuery,
       [processor, beside],
@@ -142,12 +148,20 @@ export function postgresBeside<Effects>(parts: PostgresBesideParts<Effects>): Be
     },
     compare: (steering) =>
       compareAll(parts, steering, async () => {
+        const live = await obstacle(meeting, steering);
+        if (live?.kind === 'behind') return live;
         const snapshot = await pool.connect();
+        const look = async (): Promise<void> => void (await snapshot.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1'));
         try {
-          const there = await aligned(meeting, steering, async () => {
-            await snapshot.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1');
-          });
-          return there && { snapshot, ...there };
+          if (live) {
+            steering.letGo();
+            await look();
+            return { kind: 'moment', snapshot, ...(await namespaces(snapshot)), apart: live.why };
+          }
+          const there = await aligned(meeting, steering, look);
+          if (there) return { kind: 'moment', snapshot, ...there };
+          snapshot.release();
+          return undefined;
         } catch (error) {
           snapshot.release(true);
           throw error;
@@ -156,13 +170,21 @@ export function postgresBeside<Effects>(parts: PostgresBesideParts<Effects>): Be
     async flip(steering): Promise<FlipOutcome> {
       // The answer to a flip before this one may have been lost.
       if ((await pool.query(isFlipped, [processor, next])).rowCount === 1) return 'flipped';
-      let outcome: FlipOutcome = 'behind';
-      await aligned(meeting, steering, async (client) => {
+      const flip = async (client: Queryable): Promise<void> => {
         await change(client, setState, standing, 'kept', next);
-        await client.query(exchange, [processor, beside]);
-        outcome = 'flipped';
-      });
-      return outcome;
+        const { rowCount } = await client.query(exchange, [processor, beside]);
+        if (rowCount !== 2)
+          throw new HeadwaterError('rebuild_unclear', `${rowCount} of the two offsets of ${processor} could be exchanged`);
+      };
+      const live = await obstacle(meeting, steering);
+      if (live?.kind === 'behind') {
+        steering.progress(live.why);
+        return 'behind';
+      }
+      if (live && mends.includes(live.code)) throw liveStopped(processor, live.why);
+      if (live) steering.letGo();
+      const done = live ? await steering.still(() => apart(meeting, live, flip)) : await aligned(meeting, steering, flip);
+      return done ? 'flipped' : 'behind';
     },
     async remove() {
       const making = randomUUID();

@@ -7,8 +7,7 @@ import { linked } from '../../runtime/tasks.ts';
 import { Lease } from '../lease.ts';
 import { stopsProcessor } from '../offset-check.ts';
 import { startRunner } from '../runner.ts';
-import type { Offset } from '../state-store.ts';
-import { askToFlip } from './flip.ts';
+import { flipWhenThere } from './flip.ts';
 import { GatedLog, HeldStore } from './gate.ts';
 import { RebuildLetters } from './letters.ts';
 import {
@@ -16,18 +15,17 @@ import {
   type Beside,
   type BesideStatus,
   type Comparison,
-  type FlipOutcome,
   type Rebuildable,
   type RebuildOptions,
   type RebuildOutcome,
   type RebuildParts,
   type RebuildProgress,
   type Refilled,
-  type Steering,
 } from './model.ts';
 import { Rate } from './rate.ts';
-import { overtaken, requireWorkable } from './refusals.ts';
+import { overtaken, requireCompared, requireWhole, requireWorkable, type Whole } from './refusals.ts';
 import { remove } from './remove.ts';
+import { steer, type Steered } from './steering.ts';
 
 /** Makes a processor's state rebuildable; the processor must be an instance of its own. */
 export function rebuildable<Effects>(context: RoleContext, parts: RebuildParts<Effects>): Rebuildable {
@@ -41,7 +39,6 @@ export function rebuildable<Effects>(context: RoleContext, parts: RebuildParts<E
 }
 
 const lookMs = 200;
-const reachMs = 5_000;
 const atWork = 'another rebuild is at work, or was a moment ago: waiting for it';
 
 class Rebuild<Effects> {
@@ -57,11 +54,14 @@ class Rebuild<Effects> {
   /** Ends the fold alone. */
   readonly #folding = new AbortController();
   readonly #rate = new Rate();
-  #fillSeconds = 0;
-  #filled = false;
+  /** How long it took to come to the end of the log. */
+  #fillSeconds: number | undefined;
   #bounds!: Bounds;
   /** Which making is worked on. */
   #making: string | undefined;
+  /** Where a fold has to begin. */
+  #whole: Whole | undefined;
+  #phase: RebuildProgress['phase'] = 'waiting';
 
   constructor(context: RoleContext, parts: RebuildParts<Effects>, options: RebuildOptions) {
     const { beside, eventLog } = parts;
@@ -71,9 +71,13 @@ class Rebuild<Effects> {
     this.#options = options;
     this.#beside = beside;
     this.#log = new GatedLog(eventLog);
-    this.#store = new HeldStore(beside.store, owner, async () => void (await this.#check()));
+    this.#store = new HeldStore(beside.store, {
+      owner,
+      check: async () => void (await this.#check()),
+      requireBeginning: (offset) => requireWhole(beside.name, offset, this.#whole),
+    });
     this.#lease = new Lease(beside.store, owner, leaseMs, context.log);
-    this.#letters = new RebuildLetters({ ...parts, beside }, context.log);
+    this.#letters = new RebuildLetters({ ...parts, holes: () => beside.holes() }, context.log);
   }
 
   run(): Promise<RebuildOutcome> {
@@ -94,6 +98,7 @@ class Rebuild<Effects> {
 
   async #work(): Promise<RebuildOutcome> {
     const { beside: _, ...parts } = this.#parts;
+    const steering = this.#steering();
     const context = { ...this.#context, signal: AbortSignal.any([this.#stopping.signal, this.#folding.signal]) };
     const runner = startRunner(context, {
       ...parts,
@@ -104,18 +109,18 @@ class Rebuild<Effects> {
       mend: () => this.#mend(),
     });
     const begun = performance.now();
+    const seconds = (): number => (performance.now() - begun) / 1_000;
     try {
       const comparison = await this.#whileFolding(runner, async () => {
-        await this.#fill();
-        this.#filled = true;
-        this.#fillSeconds = (performance.now() - begun) / 1_000;
-        return this.#compareAndFlip();
+        await this.#fill(steering);
+        this.#fillSeconds = seconds();
+        return this.#compareAndFlip(steering);
       });
       const offset = this.#store.at!;
       const events = offset.seq - this.#store.from!.seq;
       const { name } = this.#beside;
-      const seconds = (performance.now() - begun) / 1_000;
-      return { name, flipped: this.#options.flip, comparison, offset, events, seconds, fillSeconds: this.#fillSeconds };
+      const fillSeconds = this.#fillSeconds ?? 0;
+      return { name, flipped: this.#options.flip, comparison, offset, events, seconds: seconds(), fillSeconds };
     } finally {
       // A fold that nobody steers any more must not change what stands beside.
       if (this.#options.flip) this.#end();
@@ -166,17 +171,19 @@ class Rebuild<Effects> {
 
   /** Sees to it that the log holds what it has lost. */
   async #refill(): Promise<Refilled | undefined> {
-    const { first, epoch, epochStart: from } = this.#bounds;
-    const by = first > from ? await this.#options.onTrimmed?.(this.#bounds) : undefined;
+    const bounds = await this.#parts.eventLog.bounds();
+    this.#bounds = bounds;
+    const { first, epoch, epochStart: from } = bounds;
+    const by = first > from ? await this.#options.onTrimmed?.(bounds) : undefined;
     this.#stopping.signal.throwIfAborted();
+    this.#whole = first > from && by === undefined ? undefined : { epoch, by: by ?? from };
     return by === undefined ? undefined : { epoch, from, by };
   }
 
   /** The log is not the one any more that the fold has come so far in. */
   async #mend(): Promise<boolean> {
     // What has been compared is not emptied while it is waited for the flip.
-    if (this.#options.back || this.#filled) return false;
-    this.#bounds = await this.#parts.eventLog.bounds();
+    if (this.#options.back || this.#fillSeconds !== undefined) return false;
     const refilled = await this.#refill().catch((error: unknown) => {
       if (this.#stopping.signal.aborted || stopsProcessor(error)) throw error;
       // It is not the store that is away, and is not tried for ever.
@@ -198,95 +205,61 @@ class Rebuild<Effects> {
     return status;
   }
 
-  async #compareAndFlip(): Promise<Comparison> {
-    const steering = this.#steering();
+  async #compareAndFlip(steering: Steered): Promise<Comparison> {
     for (;;) {
       this.#show('comparing');
       const comparison = await this.#beside.compare(steering);
       this.#options.onCompared?.(comparison);
-      if (!this.#options.flip || (await this.#flip(steering))) return comparison;
+      if (!this.#options.flip) return comparison;
+      requireCompared(this.#beside.name, comparison, this.#options);
+      if (await this.#flip(steering)) return comparison;
     }
   }
 
-  /** Until it has come to where the log ended a moment ago, or the live state is. */
-  async #fill(): Promise<void> {
+  /** Until it has come to where the log ended a moment ago, or the live state was. */
+  async #fill(steering: Steered): Promise<void> {
     const { signal } = this.#stopping;
-    for (let before: Seq | undefined; ;) {
+    for (let goal: Seq | undefined; ;) {
       signal.throwIfAborted();
-      const live = await this.#follow();
+      const live = await steering.follow(this.#bounds);
       const at = this.#store.at;
-      const known = before !== undefined && at?.epoch === this.#bounds.epoch;
-      if (known && at.seq >= (live ? Math.min(live.seq, before!) : before!)) return;
+      if (goal !== undefined && at?.epoch === this.#bounds.epoch && at.seq >= goal) return;
       this.#show(at ? 'filling' : 'waiting');
-      this.#bounds = await untilItWorks('log', () => this.#parts.eventLog.bounds(), { ...this.#context, signal });
-      before = this.#bounds.last;
+      this.#bounds = await steering.bounds();
+      goal = Math.min(live?.seq ?? Infinity, this.#bounds.last);
       await pause(lookMs, signal);
     }
   }
 
-  /** Keeps the fold behind the live one, where it must not overtake. Undefined when there is nothing to stay behind. */
-  async #follow(): Promise<Offset | undefined> {
-    if (!this.#beside.follows) return undefined;
-    const { signal } = this.#stopping;
-    const status = await untilItWorks('state store', () => this.#check(), { ...this.#context, signal });
-    const live = status.live?.epoch === this.#bounds.epoch ? status.live : undefined;
-    this.#log.limit = live?.seq ?? Infinity;
-    return live;
-  }
-
   /** False when another comparison is due. */
-  async #flip(steering: Steering): Promise<boolean> {
+  async #flip(steering: Steered): Promise<boolean> {
     const { signal } = this.#stopping;
     this.#show('flipping');
     await untilItWorks('dead letters', () => this.#letters.complete(), { ...this.#context, signal });
-    let outcome: FlipOutcome = 'behind';
-    const attempt = async (): Promise<void> => {
-      if (outcome !== 'behind') return;
-      outcome = await askToFlip(this.#beside, steering);
-      if (outcome === 'flipped') this.#end();
-    };
-    if (this.#beside.follows) {
-      // It steers the fold itself, so the fold must not wait for it.
-      while (outcome === 'behind') await attempt().then(() => pause(10, signal));
-      signal.throwIfAborted();
-      return outcome === 'flipped';
-    }
-    await this.#store.still(attempt);
-    let failure: Error | undefined;
-    // Right behind a commit it is ahead of the live one, as often as not.
-    this.#store.afterCommit = () => attempt().catch((error: unknown) => void (failure ??= error as Error));
-    try {
-      while (outcome === 'behind' && failure === undefined) {
-        signal.throwIfAborted();
-        this.#show('flipping');
-        await pause(20, signal);
-      }
-    } finally {
-      this.#store.afterCommit = undefined;
-    }
-    if (failure !== undefined) throw failure;
-    return (outcome as FlipOutcome) === 'flipped';
+    return flipWhenThere({
+      beside: this.#beside,
+      store: this.#store,
+      steering,
+      onFlipped: () => this.#end(),
+      onWaiting: () => this.#show('flipping'),
+    });
   }
 
-  #steering(): Steering {
-    const { signal } = this.#stopping;
-    return {
-      signal,
-      progress: (detail) => this.#show('comparing', detail),
-      still: (work) => this.#store.still(work),
-      reach: async (seq, withinMs = reachMs) => {
-        const until = performance.now() + withinMs;
-        this.#log.limit = seq;
-        while ((this.#store.at?.seq ?? 0) < seq && performance.now() < until) {
-          signal.throwIfAborted();
-          await pause(2, signal);
-        }
-        return this.#store.at?.seq === seq;
-      },
-    };
+  #steering(): Steered {
+    return steer({
+      gate: this.#log,
+      store: this.#store,
+      eventLog: this.#parts.eventLog,
+      follows: this.#beside.follows,
+      status: () => this.#check(),
+      progress: (detail) => this.#show(this.#phase, detail),
+      signal: this.#stopping.signal,
+      log: this.#context.log,
+    });
   }
 
   #show(phase: RebuildProgress['phase'], detail?: string): void {
+    this.#phase = phase;
     const { name } = this.#beside;
     const { last, first } = this.#bounds;
     const seq = this.#store.at?.seq ?? 0;

@@ -2,7 +2,9 @@ import { randomUUID } from 'node:crypto';
 import type { Seq } from '../../log/event-log.ts';
 import { RedisScript, unexpectedAnswer, type RedisClient } from '../../clients/redis.ts';
 import type { RedisKeys } from '../redis-keys.ts';
-import { scanKeys } from '../redis-state-store.ts';
+import { standsLua } from '../redis-lua.ts';
+import { scanKeys } from '../redis-scan.ts';
+import { mostUnlinked } from '../redis-state-store.ts';
 import type { Offset } from '../state-store.ts';
 import type { BesideState, BesideStatus, FlipOutcome } from './model.ts';
 import { overtaken } from './refusals.ts';
@@ -11,23 +13,13 @@ import { overtaken } from './refusals.ts';
  * Lua of a flip, in front of what it does: KEYS are the live offset, the one beside, the record; ARGV[1] is what stands beside, ARGV[2] the time of day, and
  * the last one how what is kept is to be named. Sets `live` and `beside`. Given twice, since the first answer was lost, it flips once.
  */
-export const flipGuard = `
-local standing = redis.call('HMGET', KEYS[3], 'state', 'making')
-if standing[1] == 'kept' and standing[2] == ARGV[#ARGV] then return 'flipped' end
-if (standing[1] or '') .. ':' .. (standing[2] or '') ~= ARGV[1] then return 'overtaken' end
+export const flipGuard = `${standsLua}
+if stands(KEYS[3], 'kept:' .. ARGV[#ARGV]) then return 'flipped' end
+if not stands(KEYS[3], ARGV[1]) then return 'overtaken' end
 local live = redis.call('HMGET', KEYS[1], 'seq', 'epoch')
 local beside = redis.call('HMGET', KEYS[2], 'seq', 'epoch')
 if not beside[1] then return 'behind' end
 if live[1] and live[2] == beside[2] and tonumber(live[1]) > tonumber(beside[1]) then return 'behind' end`;
-
-/** Lua that exchanges two keys, either of which may be missing. */
-export const swapLua = `
-local function swap(a, b, by)
-  local isA, isB = redis.call('EXISTS', a) == 1, redis.call('EXISTS', b) == 1
-  if isA then redis.call('RENAME', a, by) end
-  if isB then redis.call('RENAME', b, a) end
-  if isA then redis.call('RENAME', by, b) end
-end`;
 
 /** Lua at the end of a flip. */
 export const flipped = `
@@ -36,8 +28,8 @@ return 'flipped'`;
 
 /** Lua in front of what changes something beside: KEYS[1] is the record, ARGV[1] what has to stand there. */
 const mine = `#!lua
-local standing = redis.call('HMGET', KEYS[1], 'state', 'making')
-if (standing[1] or '') .. ':' .. (standing[2] or '') ~= ARGV[1] then return 0 end`;
+${standsLua}
+if not stands(KEYS[1], ARGV[1]) then return 0 end`;
 
 /** KEYS: record, offset; ARGV: namespace of the offset or '', then fields and values of the record. */
 const beginScript = new RedisScript(`#!lua
@@ -69,8 +61,6 @@ return 1`);
 const forgetScript = new RedisScript(`${mine}
 redis.call('DEL', unpack(KEYS))
 return 1`);
-
-const mostUnlinked = 500;
 
 /**
  * What is noted of a state beside: hash `state`, `since`, `making`, and what the processor adds. `making` is random, and another one whenever somebody takes it
@@ -170,17 +160,6 @@ export class RedisRecord {
     this.#require(await forgetScript.run(this.client, [this.key, offset], [this.#standing]));
   }
 
-  /** The sequences of all events that it lacks. */
-  async holes(offset: string): Promise<readonly Seq[]> {
-    const found = new Set<Seq>();
-    for (let cursor: string | undefined = '0'; cursor !== undefined;) {
-      const [next, items]: [string, string[]] = await this.client.hscan(offset, cursor, 'MATCH', 'hole:*', 'COUNT', 1_000);
-      for (let n = 0; n < items.length; n += 2) found.add(Number(items[n]!.slice('hole:'.length)));
-      cursor = next === '0' ? undefined : next;
-    }
-    return [...found].sort((a, b) => a - b);
-  }
-
   #work(state: BesideState, making: string): string {
     this.#standing = `${state}:${making}`;
     this.#next = randomUUID();
@@ -196,6 +175,17 @@ export class RedisRecord {
 interface Wiping {
   readonly signal?: AbortSignal;
   readonly spared?: readonly string[];
+}
+
+/** The sequences of all events that the state of an offset lacks. */
+export async function holesAt(client: RedisClient, offset: string): Promise<readonly Seq[]> {
+  const found = new Set<Seq>();
+  for (let cursor: string | undefined = '0'; cursor !== undefined;) {
+    const [next, items]: [string, string[]] = await client.hscan(offset, cursor, 'MATCH', 'hole:*', 'COUNT', 1_000);
+    for (let n = 0; n < items.length; n += 2) found.add(Number(items[n]!.slice('hole:'.length)));
+    cursor = next === '0' ? undefined : next;
+  }
+  return [...found].sort((a, b) => a - b);
 }
 
 /** Runs a script of a flip; `args` follow what stands beside and the time of day. */

@@ -1,10 +1,11 @@
 import { RedisScript, type RedisClient } from '../../clients/redis.ts';
 import { HeadwaterError } from '../../runtime/errors.ts';
 import { RedisKeys } from '../redis-keys.ts';
+import { swapLua } from '../redis-lua.ts';
 import { RedisStateStore, type RedisEffects } from '../redis-state-store.ts';
 import type { Beside } from './model.ts';
 import { compareSpaces } from './redis-comparison.ts';
-import { flipGuard, flipped, RedisRecord, runFlip, swapLua } from './redis-record.ts';
+import { flipGuard, flipped, holesAt, RedisRecord, runFlip } from './redis-record.ts';
 
 const flipScript = new RedisScript(`#!lua
 ${flipGuard}
@@ -55,7 +56,7 @@ export function redisBeside<Effects>(parts: RedisBesideParts<Effects>): Beside<E
       await record.wipe(await place(), patterns);
       await record.restart(beside);
     },
-    holes: () => record.holes(beside),
+    holes: () => holesAt(client, beside),
     async compare(steering) {
       const spaces = {
         live: { offset: live, prefix: await livePlace() },

@@ -3,7 +3,8 @@ import type { LogEvent, Seq } from '../../log/event-log.ts';
 import { PullReader } from '../../log/pull-reader.ts';
 import { HeadwaterError } from '../../runtime/errors.ts';
 import { decodeLetter, type StoredLetter } from '../dead-letters.ts';
-import { beside, messageAt, nextMessage, remove, store, type LetterStream, type RedriveRecord, type RequestBody } from './requests.ts';
+import { beside, type LetterStream } from './letter-stream.ts';
+import { messageAt, nextMessage, remove, store, type RedriveRecord, type RequestBody } from './requests.ts';
 
 const streamNotFound = 10059;
 const highWaterBytes = 8 * 1024 ** 2;

@@ -6,6 +6,7 @@ import type { RedriveOutcome, RedriveRequest, RedriveRequests, RedriveResult, St
 import { attempt } from '../poison.ts';
 import { idOf } from '../event-head.ts';
 import type { Processor } from '../processor.ts';
+import { Bell } from './bell.ts';
 import { RedriveOrder } from './order.ts';
 import { eachOf } from './requests.ts';
 import type { RunnerMetrics } from '../runner-metrics.ts';
@@ -54,8 +55,8 @@ interface Prepared {
 const unnoted =
   'the letter is older than the note of what the state lacks, so nobody can say whether it lacks this: `headwater rebuild` makes the state anew, ' +
   '`headwater backfill <table> --where …` logs the row as it is now; then `dlq drop` takes out the letter';
-const pollMs = 2_000;
-const countMs = 10_000;
+/** After something went wrong. */
+const againMs = 2_000;
 const letters: Readonly<Record<RedriveOutcome, string>> = { applied: 'a', superseded: 's', unneeded: 'u', failed: 'f', gone: 'g' };
 const outcomes = new Map(Object.entries(letters).map(([outcome, letter]) => [letter, outcome as RedriveOutcome]));
 
@@ -72,7 +73,8 @@ export class Redrives<Effects> {
   /** Of the last fold, as long as this instance lives: why letters failed again. */
   #results: readonly RedriveResult[] = [];
   #wake: (() => void) | undefined;
-  #countedAt = -Infinity;
+  /** Rung when there may be a request. */
+  readonly #bell = new Bell();
 
   constructor(parts: RedriveParts<Effects>) {
     this.#parts = parts;
@@ -84,16 +86,24 @@ export class Redrives<Effects> {
     return this.#prepared !== undefined;
   }
 
-  /** Looks for requests until the signal fires. Never throws: what cannot be done now is tried again. */
+  /** Does what is asked for until the signal fires. Never throws: what cannot be done now is tried again. */
   async run(signal: AbortSignal): Promise<void> {
-    const { processor, requests, log } = this.#parts;
+    const { processor, requests, metrics } = this.#parts;
     signal.addEventListener('abort', () => this.#wake?.(), { once: true });
+    const stop = requests.watch(processor.name, {
+      asked: () => this.#bell.ring(),
+      letters: (count) => metrics.waitingLetters(count),
+    });
+    await this.#work(signal).finally(stop);
+  }
+
+  async #work(signal: AbortSignal): Promise<void> {
+    const { processor, requests, log } = this.#parts;
     for (let failures = 0; !signal.aborted;) {
       try {
-        await this.#count();
         const request = await requests.next(processor.name);
         if (request) await this.#handle(request, signal);
-        else await pause(pollMs, signal);
+        else await this.#bell.wait(signal);
         failures = 0;
       } catch (error) {
         if (signal.aborted) return;
@@ -101,7 +111,7 @@ export class Redrives<Effects> {
           { error: messageOf(error) },
           `${processor.name}: a redrive of dead letters could not be done yet`,
         );
-        await pause(pollMs + backoffMs(failures++), signal);
+        await pause(againMs + backoffMs(failures++), signal);
       }
     }
   }
@@ -191,7 +201,6 @@ export class Redrives<Effects> {
     }
     const results = this.#resultsOf(request);
     await requests.finish(processor.name, request, results);
-    this.#countedAt = -Infinity;
     for (const { outcome } of results) metrics.redriven(outcome);
     log.info(
       Object.fromEntries(Object.keys(letters).map((outcome) => [outcome, results.filter((result) => result.outcome === outcome).length])),
@@ -241,13 +250,5 @@ export class Redrives<Effects> {
       return { superseded: 'a new epoch of the log has begun since, with a copy of all rows' };
     if (!event) return { unknown: `the letter does not hold the event, and the log does not any more` };
     return processor.redrive?.of === 'events' ? { apply: event } : order.due(event);
-  }
-
-  async #count(): Promise<void> {
-    if (performance.now() - this.#countedAt < countMs) return;
-    const { processor, requests, metrics } = this.#parts;
-    metrics.waitingLetters(await requests.count(processor.name));
-    await requests.tidy(processor.name);
-    this.#countedAt = performance.now();
   }
 }

@@ -1,14 +1,18 @@
-import { headers, JetStreamApiError, type JetStreamManager, type NatsConnection } from '../../clients/nats.ts';
+import { headers, JetStreamApiError } from '../../clients/nats.ts';
 import type { Seq } from '../../log/event-log.ts';
 import { HeadwaterError } from '../../runtime/errors.ts';
+import type { Logger } from '../../runtime/logging.ts';
 import {
   decodeLetter,
   encodeLetter,
+  type LetterWatcher,
   type RedriveRequest,
   type RedriveRequests,
   type RedriveResult,
   type StoredLetter,
 } from '../dead-letters.ts';
+import { beside, type LetterStream } from './letter-stream.ts';
+import { LetterWatch } from './watch.ts';
 
 const noSuchMessage = 10037;
 const deleteFailed = 10057;
@@ -17,18 +21,6 @@ const atOnce = 50;
 /** Whoever waits for a record has read it by then, also one who has lost the connection meanwhile. */
 const recordsMs = 3_600_000;
 const mostTidied = 500;
-
-/** The stream of the dead letters, and what is kept beside them in it. */
-export interface LetterStream {
-  readonly connection: NatsConnection;
-  readonly jsm: JetStreamManager;
-  readonly stream: string;
-  /** First token of its subjects. */
-  readonly subject: string;
-}
-
-/** Subjects beside the letters: what is to be redriven, what has been, and letters that were dropped. No processor's name begins like this. */
-export const beside = { redrive: '_redrive', redriven: '_redriven', dropped: '_dropped' } as const;
 
 /** A request's body. */
 export interface RequestBody {
@@ -133,13 +125,18 @@ async function letterAt(letters: LetterStream, place: Seq): Promise<StoredLetter
 /** What operators want redriven, in the stream of the dead letters. */
 export class JetStreamRedrives implements RedriveRequests {
   readonly #letters: LetterStream;
-
+  readonly #watch: LetterWatch;
   readonly #recordsMs: number;
 
   /** @param keepMs how long what became of requests is kept (default 1 h) */
-  constructor(letters: LetterStream, keepMs = recordsMs) {
+  constructor(letters: LetterStream, { keepMs = recordsMs, log }: { readonly keepMs?: number; readonly log?: Logger | undefined } = {}) {
     this.#letters = letters;
+    this.#watch = new LetterWatch({ letters, tidy: (processor) => this.tidy(processor), log });
     this.#recordsMs = keepMs;
+  }
+
+  watch(processor: string, watcher: LetterWatcher): () => void {
+    return this.#watch.watch(processor, watcher);
   }
 
   async next(processor: string): Promise<RedriveRequest | undefined> {
@@ -174,8 +171,15 @@ export class JetStreamRedrives implements RedriveRequests {
     };
     await store(this.#letters, `${subject}.${beside.redriven}.${processor}`, Buffer.from(JSON.stringify(record)), `redriven:${id}`);
     await remove(this.#letters, place);
+    this.look();
   }
 
+  /** The letters are others now: whoever watches is told soon how many there are. */
+  look(): void {
+    this.#watch.look();
+  }
+
+  /** Removes what was recorded of requests so long ago that nobody waits for it. */
   async tidy(processor: string): Promise<void> {
     const { subject } = this.#letters;
     let from = 1;
@@ -198,12 +202,5 @@ export class JetStreamRedrives implements RedriveRequests {
     const message = await messageAt(this.#letters, place);
     const letter = message && decodeLetter(place, message.data);
     if (letter) await this.#keep(processor, id, letter, message.data);
-  }
-
-  async count(processor: string): Promise<number> {
-    const { jsm, stream, subject } = this.#letters;
-    const name = `${subject}.${processor}`;
-    const { state } = await jsm.streams.info(stream, { subjects_filter: name });
-    return state.subjects?.[name] ?? 0;
   }
 }

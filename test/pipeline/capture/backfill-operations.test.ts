@@ -67,6 +67,40 @@ describe('backfill: what operators do about it', function () {
     expect(phases(events, 'public.big')).to.deep.equal(['begin', 'end']);
   });
 
+  it('is counted: rows, chunks and how long they take, what is paused, and what waits', async () => {
+    const capture = await fixture.streaming({ env, snapshot: false });
+    const metric = async (name: string): Promise<number> => {
+      const text = await capture.metrics.metrics();
+      return Number(new RegExp(`^headwater_backfill_${name} (\\S+)$`, 'm').exec(text)?.[1]);
+    };
+    const standing = async (): Promise<number[]> => [await metric('queue_length'), await metric('paused')];
+    expect([await metric('rows_total'), await metric('chunks_total'), ...(await standing())]).to.deep.equal([0, 0, 0, 0]);
+    await operator.ask({ names: ['public.big'], rate: 400 });
+    await operator.rows('public.big', 100);
+    await operator.ask({ names: ['public.small'] });
+    await fixture.until(async () => (await metric('queue_length')) === 2, 'one at work and one that waits');
+    await fixture.until(async () => (await metric('chunk_rows')) === 200, 'the second chunk');
+    await operator.order('pause', 'public.big');
+    await fixture.copied('public.small');
+    await fixture.until(async () => (await standing()).join() === '0,1', 'one that is paused, and none that waits');
+    expect(await metric('chunk_rows')).to.equal(0);
+    await operator.order('resume', 'public.big', 0);
+    await fixture.copied('public.big');
+    await fixture.until(async () => (await standing()).join() === '0,0', 'none of either');
+    // 100 rows at first, since nothing is known of their size, then 200 each.
+    expect([await metric('rows_total'), await metric('chunk_seconds_count')]).to.deep.equal([4_300, await metric('chunks_total')]);
+    expect(await metric('chunks_total')).to.be.within(22, 26);
+    expect(await metric('chunk_seconds_sum')).to.be.within(0.001, 20);
+    // What is paused is known to the next one.
+    await operator.ask({ names: ['public.big'], rate: 200 });
+    await operator.rows('public.big', 100);
+    await operator.order('pause', 'public.big');
+    await capture.stop();
+    expect(await standing()).to.deep.equal([0, 0]);
+    const next = await fixture.streaming({ env, snapshot: false });
+    await fixture.until(async () => (await next.metrics.metrics()).includes('headwater_backfill_paused 1'), 'the paused one to be counted');
+  });
+
   it('keeps to a rate, also one that is changed on the way', async () => {
     await fixture.streaming({ env, snapshot: false });
     await fixture.settled();

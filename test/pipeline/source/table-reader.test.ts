@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { HeadwaterError } from '../../../pipeline/runtime/errors.ts';
 import { keyTextsOf } from '../../../pipeline/source/key-text.ts';
-import { describeTable, hasKey } from '../../../pipeline/source/table-reader.ts';
+import { describeTable, hasKey, selectRows } from '../../../pipeline/source/table-reader.ts';
 import { TypeRegistry } from '../../../pipeline/source/types.ts';
 import { defaultCatalog } from '../../../schemas/catalog.ts';
 import { SourceBench } from './support/source-bench.ts';
@@ -23,6 +23,7 @@ const keys: readonly (readonly [name: string, type: string, values: readonly str
   ['bytes', 'bytea', [`'\\x'`, `'\\x00'`, `'\\x5c27'`, `'\\xff'`]],
   ['text without case', 'citext', [`'a'`, `'B'`, `'c'`, `'D'`, `'e'`, `'F'`]],
   ['a domain over text without case', 'email', [`'a@x'`, `'B@x'`, `'c@x'`, `'D@x'`]],
+  ['a domain over an enum', 'feeling', [`'sad'`, `'ok'`, `'happy'`]],
   ['paths of an extension', 'ltree', [`'a'`, `'a.b'`, `'B'`, `'c'`]],
   ['composite values', 'pair', [`ROW(1,'b')`, `ROW(1,'a')`, `ROW(2,NULL)`]],
 ];
@@ -34,6 +35,7 @@ const spelled: typeof keys = [
   ['arrays of a domain over bytes', 'address[]', [`ARRAY['\\x5c27'::address, '\\x']`]],
   ['arrays of text', 'text[]', [`ARRAY['a"b', 'c\\d', 'NULL', NULL, '{x,y}']`, `'{{a,b},{c,d}}'`]],
   ['arrays of a domain over arrays', 'words[]', [String.raw`'{"{a,\"b c\"}","{}"}'`]],
+  ['a domain over a domain over arrays', 'phrase', [`'{}'`, `'{a,NULL}'`, `'{a,b}'`]],
   ['jsonb', 'jsonb', [`'"text"'`, `'[1, "a", null]'`, `'{"a": [true]}'`, `'null'`, `'12'`]],
   ['booleans', 'boolean', ['true', 'false']],
   ['floats', 'float8', [`'NaN'`, '-0.1', '1e300', `'-Infinity'`]],
@@ -51,6 +53,8 @@ describe('table reader', () => {
         'CREATE DOMAIN email AS citext',
         'CREATE DOMAIN address AS bytea',
         'CREATE DOMAIN words AS text[]',
+        'CREATE DOMAIN phrase AS words',
+        'CREATE DOMAIN feeling AS mood',
         'CREATE TYPE pair AS (a int, b text)',
       ],
     });
@@ -129,6 +133,27 @@ describe('table reader', () => {
       }
       expect(found.toSorted(), `chunks of ${limit}`).to.deep.equal(all.toSorted());
     }
+  });
+
+  it('reads on, by the index, behind a key that a check which is not validated would refuse', async () => {
+    await bench.client.query('CREATE DOMAIN checked AS int');
+    await bench.client.query('CREATE TABLE by_checked (id checked PRIMARY KEY)');
+    await bench.client.query('INSERT INTO by_checked SELECT generate_series(1, 9)');
+    await bench.client.query('ALTER DOMAIN checked ADD CHECK (VALUE > 5) NOT VALID');
+    expect(await chunked('by_checked', 4)).to.have.length(9);
+    const [row] = (await bench.client.query<{ oid: number }>(`SELECT 'by_checked'::regclass::oid::int8::float8 AS oid`)).rows;
+    const which = { oid: row!.oid, schema: 'public', table: 'by_checked' };
+    const described = await describeTable(bench.control, which, new TypeRegistry(), defaultCatalog(), 'ev');
+    await bench.client.query('SET enable_seqscan = off');
+    const { rows } = await bench.client.query(`EXPLAIN ${selectRows(described, { after: ['4'], limit: 4 })}`);
+    await bench.client.query('RESET enable_seqscan');
+    expect(JSON.stringify(rows)).to.include('Index Cond');
+  });
+
+  it('asks for no rows behind a key that is not whole', async () => {
+    await bench.client.query('CREATE TABLE by_two (a int, b int, PRIMARY KEY (a, b))');
+    const error = await bench.copy('public', 'by_two', { after: ['1'], limit: 1 }).catch((thrown: unknown) => thrown);
+    expect((error as Error).message).to.include('a value of the key is missing');
   });
 
   it('reads only the rows of a condition', async () => {

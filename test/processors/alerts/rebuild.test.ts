@@ -3,6 +3,7 @@ import { migrate } from '../../../deploy/migrate.ts';
 import { createPool, type PgPool } from '../../../pipeline/clients/postgres.ts';
 import type { NewEvent } from '../../../pipeline/log/event-log.ts';
 import type { Rebuildable, Steering } from '../../../pipeline/runner/rebuild/model.ts';
+import type { HeadwaterError } from '../../../pipeline/runtime/errors.ts';
 import type { RoleContext } from '../../../pipeline/runtime/lifecycle.ts';
 import type { Role } from '../../../pipeline/runtime/lifecycle.ts';
 import { silentLogger } from '../../../pipeline/runtime/logging.ts';
@@ -143,6 +144,8 @@ describe('rebuild of alerts', () => {
       signal: stop.signal,
       progress: () => undefined,
       still: (work) => work(),
+      letGo: () => undefined,
+      bounds: () => log.bounds(),
       reach(_seq, withinMs) {
         asked.push(withinMs);
         return Promise.resolve(reaches(withinMs));
@@ -164,6 +167,32 @@ describe('rebuild of alerts', () => {
     expect(held).to.have.length(4);
     expect(Math.min(...held)).to.be.at.most(300);
     expect(Math.max(...held)).to.be.at.most(1_000);
+  });
+
+  it('does not take the place of alerts that still have to be resolved by their role, which does so when it is started', async () => {
+    const row = rule(3);
+    const rules = rowEvent(1, 'insert', { schema: 'headwater', table: 'alert_rules', key: { id: row['id'] }, after: row });
+    await append(rules);
+    for (let n = 0; n < 5; n++) await price(`t${n}`, '11');
+    live = await alerts.start(roleContext(stop.signal), connections);
+    await until(() => liveAt(log.head));
+    await live.stop();
+    log.epoch = 'epoch-2';
+    log.epochStart = log.head + 1;
+    await append({
+      ...rules,
+      data: rowEvent(log.head + 1, 'insert', { schema: 'headwater', table: 'alert_rules', key: { id: row['id'] }, after: row }).data,
+    });
+    for (let n = 0; n < 5; n++) await price(`t${n}`, n === 0 ? '11' : '05');
+    const refused = await (await rebuildOf()).rebuild({ flip: true }).catch((error: unknown) => error as HeadwaterError);
+    expect(refused).to.include({ code: 'rebuild_live_stopped', reaction: 'refused' });
+    expect(await count(`alert_history WHERE state = 'firing'`)).to.equal(5);
+
+    live = await alerts.start(roleContext(stop.signal), connections);
+    await until(() => liveAt(log.head));
+    expect((await (await rebuildOf()).rebuild({ flip: true })).comparison).to.include({ differences: 0, moving: 0 });
+    expect(await count(`alert_history WHERE state = 'firing'`)).to.equal(1);
+    expect(await count(`alert_history WHERE reason = 'epoch_changed'`)).to.equal(5);
   });
 
   it('loses no alert of a live instance that goes on firing all the while', async () => {

@@ -31,6 +31,8 @@ const unsteered = (signal: AbortSignal): Steering => ({
   progress: () => undefined,
   reach: () => Promise.resolve(false),
   still: (work) => work(),
+  letGo: () => undefined,
+  bounds: () => Promise.reject(new Error('there is no log')),
 });
 
 describe('rebuild of the cache', () => {

@@ -28,6 +28,7 @@ export interface LogLine {
 export interface RunningCapture extends Capture {
   readonly lines: readonly LogLine[];
   readonly health: Health;
+  readonly metrics: Registry;
   /** Does any line contain this text? */
   said(text: string): boolean;
 }
@@ -202,5 +203,11 @@ function startOne(
   };
   const capture = startCapture(context, { catalog, snapshot });
   onClose(() => capture.stop());
-  return Object.assign(capture, { lines, health, said: (text: string) => lines.some((line) => JSON.stringify(line).includes(text)) });
+  const { metrics } = context;
+  return Object.assign(capture, {
+    lines,
+    health,
+    metrics,
+    said: (text: string) => lines.some((line) => JSON.stringify(line).includes(text)),
+  });
 }

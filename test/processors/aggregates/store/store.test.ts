@@ -380,8 +380,9 @@ describe('aggregates in Redis', () => {
   it('are wiped but for the lease and what changes are forgotten, and removed with everything', async () => {
     await commit({ windows: [windowOf(a, 0, 3)], rows: new Map([['r', { group: a, at: 5, id: 'p1', value: '1' }]]), cleared: 1 });
     await store.lease('me', 10_000);
-    await store.wipe(statePatterns);
-    expect(await keysLeft()).to.deep.equal(['forgotten', 'lease:aggregates']);
+    expect(await store.wipe(statePatterns, (await store.offset())!)).to.equal(true);
+    expect(await keysLeft()).to.deep.equal(['forgotten', 'lease:aggregates', 'offset:aggregates']);
+    expect(await store.offset()).to.equal(undefined);
     await store.commit(effectsOf({ windows: [windowOf(a, 0, 3)] }), undefined, { seq: 1, epoch: 'e' });
     await removeNamespace(redis.client, redis.keys, new AbortController().signal);
     expect(await keysLeft()).to.deep.equal([]);

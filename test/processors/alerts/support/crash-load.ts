@@ -38,14 +38,17 @@ async function insertRule(client: PgClient, rule: Readonly<Record<string, unknow
   );
 }
 
-/** Prices that go up and down, and rules that come, change and go, until it is stopped. */
-export async function runLoad(client: PgClient, random: Random, signal: AbortSignal): Promise<void> {
+/**
+ * Prices that go up and down, and rules that come, change and go, until it is stopped.
+ * @param pauseMs most time between two transactions
+ */
+export async function runLoad(client: PgClient, random: Random, signal: AbortSignal, pauseMs = 8): Promise<void> {
   for (const rule of rules) await insertRule(client, rule);
   while (!signal.aborted) {
     await client.query('BEGIN');
     for (let i = random.int(1, 4); i > 0; i--) await change(client, random);
     await client.query('COMMIT');
-    await pause(random.int(0, 8), signal);
+    await pause(random.int(0, pauseMs), signal);
   }
 }
 

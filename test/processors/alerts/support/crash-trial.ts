@@ -1,15 +1,13 @@
-import { expect } from 'chai';
 import type { ChildProcess } from 'node:child_process';
 import { migrate } from '../../../../deploy/migrate.ts';
 import { pause } from '../../../../pipeline/runtime/backoff.ts';
 import { silentLogger } from '../../../../pipeline/runtime/logging.ts';
-import { AlertEngine } from '../../../../processors/alerts/engine/alert-engine.ts';
-import type { Alert } from '../../../../processors/alerts/model.ts';
 import { captureFixture, type CaptureFixture } from '../../../pipeline/capture/support/fixture.ts';
 import { Random } from '../../../pipeline/capture/support/random.ts';
 import { Instances } from '../../../support/instances.ts';
 import { testServers } from '../../../support/servers.ts';
 import { crashSchema, runLoad } from './crash-load.ts';
+import { expectHistoryOfFold } from './history.ts';
 
 export interface AlertsCrashOptions {
   readonly kills: number;
@@ -151,62 +149,6 @@ class Trial {
 
   async #judge(): Promise<AlertsCrashReport> {
     const end = await this.#offset();
-    const expected: Alert[] = [];
-    const engine = new AlertEngine();
-    for await (const events of (await this.#fixture.log()).read(1)) {
-      for (const event of events) {
-        if (event.seq > end) break;
-        const effects = engine.begin();
-        engine.apply(event, effects);
-        expected.push(...effects.transitions.map(({ alert }) => alert));
-      }
-      if (events.at(-1)!.seq >= end) break;
-    }
-    await this.#compareHistory(expected);
-    const posted = await this.#fixture.query(`SELECT alert_id || ' ' || transition AS name FROM headwater.alert_outbox ORDER BY id`);
-    expectSame(
-      'the outbox',
-      posted.map(({ name }) => String(name)),
-      expected.map(({ id, state }) => `${id} ${state}`),
-    );
-    const alerts = new Set(expected.map(({ id }) => id)).size;
-    return { events: end, alerts, transitions: expected.length, ofWorking: this.#ofWorking };
+    return { events: end, ...(await expectHistoryOfFold(this.#fixture, end)), ofWorking: this.#ofWorking };
   }
-
-  async #compareHistory(expected: readonly Alert[]): Promise<void> {
-    const last = new Map(expected.map((alert) => [alert.id, alert]));
-    const micros = (column: string): string => `(extract(epoch FROM ${column}) * 1000000)::float8`;
-    const rows = await this.#fixture.query(
-      `SELECT id, rule_id, revision, entity, severity, state, value, ${micros('fired_at')} AS fired_at, fired_seq::float8 AS fired_seq,
-         ${micros('resolved_at')} AS resolved_at, resolved_seq::float8 AS resolved_seq, reason FROM headwater.alert_history`,
-    );
-    const sorted = (list: readonly object[]): string[] => list.map((item) => JSON.stringify(item)).sort();
-    const wanted = Array.from(last.values(), (alert) => ({
-      id: alert.id,
-      rule_id: alert.ruleId,
-      revision: alert.revision,
-      entity: Object.fromEntries(Object.entries(alert.entity).sort(([a], [b]) => (a < b ? -1 : 1))),
-      severity: alert.severity,
-      state: alert.state,
-      value: alert.value,
-      fired_at: alert.firedAt,
-      fired_seq: alert.firedSeq,
-      resolved_at: alert.resolvedAt ?? null,
-      resolved_seq: alert.resolvedSeq ?? null,
-      reason: alert.reason ?? null,
-    }));
-    expectSame('the history', sorted(rows), sorted(wanted));
-  }
-}
-
-/** The same texts in the same order; else what is too much and what is missing, of thousands the first few. */
-function expectSame(what: string, found: readonly string[], wanted: readonly string[]): void {
-  const without = (all: readonly string[], others: readonly string[]): string[] => {
-    const known = new Set(others);
-    return all.filter((text) => !known.has(text)).slice(0, 5);
-  };
-  const [extra, missing] = [without(found, wanted), without(wanted, found)];
-  expect({ extra, missing }, what).to.deep.equal({ extra: [], missing: [] });
-  const different = found.findIndex((text, i) => text !== wanted[i]);
-  expect(found.length === wanted.length && different, `${what}: each of them once, in this order`).to.equal(-1);
 }

@@ -1,0 +1,94 @@
+import { expect } from 'chai';
+import { connectPostgres, type PgClient } from '../../../pipeline/clients/postgres.ts';
+import { jetstreamManager } from '../../../pipeline/clients/nats.ts';
+import { silentLogger } from '../../../pipeline/runtime/logging.ts';
+import { operatorOf, type Operator } from './support/backfills.ts';
+import { captureFixture, ownServers, type CaptureFixture } from './support/fixture.ts';
+import { fold } from './support/stored-events.ts';
+
+/** Commits that are in the log and visible to nobody, since a standby that is to have them is away. */
+describe('backfill: changes that are logged, not visible, and not to be known by their rows', function () {
+  this.timeout(60_000);
+  const cleanups: (() => Promise<unknown> | void)[] = [];
+  let fixture: CaptureFixture;
+  let operator: Operator;
+  let application: PgClient;
+  beforeEach(async () => {
+    const { services } = await ownServers({ postgres: true }, (cleanup) => void cleanups.push(cleanup));
+    const server = await connectPostgres(services.databaseUrl!, 'test', silentLogger());
+    await server.query('CREATE DATABASE test');
+    await server.end();
+    const url = new URL(services.databaseUrl!);
+    url.pathname = '/test';
+    fixture = await captureFixture({ databaseUrl: url.toString() });
+    operator = operatorOf(fixture);
+    application = await fixture.connect();
+  });
+  afterEach(async () => {
+    await standby('').catch(() => undefined);
+    await fixture.close();
+    for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
+  });
+
+  const standby = async (name: string): Promise<void> => {
+    await fixture.query(`ALTER SYSTEM SET synchronous_standby_names = '${name}'`);
+    await fixture.query('SELECT pg_reload_conf()');
+    const shown = async (): Promise<unknown> => (await fixture.query('SHOW synchronous_standby_names'))[0]!['synchronous_standby_names'];
+    await fixture.until(async () => (await shown()) === name, 'the setting');
+  };
+  /** Carries out a statement that commits and hangs; resolves when `last` is the value of `n` of some event in the log. */
+  const hang = async (statement: string, last: number): Promise<Promise<unknown>[]> => {
+    await standby('absent');
+    const released = application.query(statement);
+    const log = await fixture.log();
+    const logged = async (): Promise<boolean> => {
+      const event = await log.last('ev.public.items.update');
+      return event !== undefined && Buffer.from(event.data).includes(`"n":${last}`);
+    };
+    await fixture.until(logged, 'the changes to be logged', 30_000);
+    return [released];
+  };
+  const notVisible = (): Promise<void> =>
+    fixture.until(async () => (await fixture.record.copy('public.items'))?.note?.includes('not visible yet') ?? false, 'it to wait');
+  const values = async (): Promise<unknown[]> => {
+    const rows = fold(await fixture.settled(30_000), 'public.items').values();
+    return [...new Set([...rows].map((row) => `${row['n']} ${typeof row['big']}`))];
+  };
+
+  it('are waited for when they are too many: no row is logged as it was before them', async () => {
+    await fixture.query('CREATE TABLE items (id int PRIMARY KEY, n int, big text)');
+    await fixture.query(`INSERT INTO items SELECT i, 0, '' FROM generate_series(1, 51000) i`);
+    await fixture.streaming({ env: { HEADWATER_BACKFILL_CHUNK: '10000' }, snapshot: false });
+    await operator.ask({ names: ['public.items'], rate: 100 });
+    await operator.rows('public.items', 100);
+    const [released] = await hang('UPDATE items SET n = 1', 1);
+    await operator.order('resume', 'public.items', 0);
+    await notVisible();
+    await standby('');
+    await released;
+    await fixture.copied('public.items', 30_000);
+    expect(await values()).to.deep.equal(['1 string']);
+    const reads = (await fixture.events()).filter(({ op }) => op === 'read');
+    expect(reads.length, 'rows, a hundred or two of them before').to.be.within(51_000, 51_500);
+  });
+
+  it('are waited for when the log has been trimmed and does not have them any more', async () => {
+    await fixture.query('CREATE TABLE items (id int PRIMARY KEY, n int, big text)');
+    await fixture.query(`INSERT INTO items SELECT i, 0, '' FROM generate_series(1, 1000) i`);
+    const capture = await fixture.streaming({ env: { HEADWATER_BACKFILL_CHUNK: '100' }, snapshot: false });
+    await operator.ask({ names: ['public.items'], rate: 100 });
+    await operator.rows('public.items', 100);
+    await operator.order('pause', 'public.items');
+    const [released] = await hang('UPDATE items SET n = 1', 1);
+    const { streams } = await jetstreamManager(fixture.nats);
+    await streams.update('EVENTS', { max_msgs: 1 });
+    await streams.update('EVENTS', { max_msgs: -1 });
+    await operator.order('resume', 'public.items', 0);
+    await notVisible();
+    expect(capture.said('begins anew')).to.equal(true);
+    await standby('');
+    await released;
+    await fixture.copied('public.items');
+    expect(await values()).to.deep.equal(['1 string']);
+  });
+});
