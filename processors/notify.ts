@@ -16,7 +16,10 @@ export const notify: ProcessorFactory = {
   name: 'notify',
   async start({ config, log, ...context }, { postgres }) {
     // Queues, mail and push are many libraries, which nobody needs who only has processors listed.
-    const [{ Notify }, { createChannels }] = await Promise.all([import('./notify/role.ts'), import('./notify/channels/create-channels.ts')]);
+    const [{ Notify }, { createChannels }] = await Promise.all([
+      import('./notify/role.ts'),
+      import('./notify/channels/create-channels.ts'),
+    ]);
     const { endpoints } = defaultOptions;
     const options = {
       ...defaultOptions,

@@ -50,6 +50,8 @@ class EventFilter implements Filter {
   readonly #keys: readonly WantedKey[] | undefined;
   readonly #where: ReadonlyMap<string, TableCondition> | undefined;
   readonly #prefix: number;
+  #lastSubject = '';
+  #lastCondition: TableCondition | undefined;
 
   constructor({ subject, subjects, tables, ops, keys, where, withoutTicks }: FilterParts) {
     this.#tick = `${subject}._tick`;
@@ -70,23 +72,40 @@ class EventFilter implements Filter {
     if (!this.#rowsOnly) return true;
     // Of a table's columns, or of a table in a schema of that name: only the event tells.
     if (subject.startsWith(this.#schemas) && parse(event).op === undefined) return false;
-    if (!this.#keys && !this.#where) return true;
-    const bytes = Buffer.from(event.data.buffer, event.data.byteOffset, event.data.length);
-    if (this.#keys && !this.#keys.some((key) => mayHave(bytes, key))) return false;
-    const condition = this.#where?.get(subject.slice(this.#prefix, subject.lastIndexOf('.')));
+    const condition = this.#where && this.#conditionOf(subject);
     if (this.#where && !condition) return false;
-    if (condition && !mayMeet(bytes, subject, condition)) return false;
-    const row = (!this.#keys && condition?.scan(event.data)) || parse(event);
-    if (this.#keys && !this.#keys.some((key) => hasKey(row, key))) return false;
-    if (!condition) return true;
-    const verdict = condition.judge(row, event.seq);
+    if (this.#keys) {
+      const bytes = bytesOf(event);
+      if (!this.#keys.some((key) => mayHave(bytes, key))) return false;
+    }
+    if (condition?.needles && !mayMeet(bytesOf(event), subject, condition.needles)) return false;
+    if (!this.#keys) return !condition || this.#passes(condition, event, condition.scan(event.data) ?? parse(event));
+    const row = parse(event);
+    return this.#keys.some((key) => hasKey(row, key)) && (!condition || this.#passes(condition, event, row));
+  }
+
+  /** Neighbours are mostly of one subject. */
+  #conditionOf(subject: string): TableCondition | undefined {
+    if (subject !== this.#lastSubject) {
+      this.#lastSubject = subject;
+      this.#lastCondition = this.#where?.get(subject.slice(this.#prefix, subject.lastIndexOf('.')));
+    }
+    return this.#lastCondition;
+  }
+
+  #passes(condition: RowCondition, { seq }: LogEvent, row: RowEvent): boolean {
+    const verdict = condition.judge(row, seq);
     if (verdict === undefined) this.undecided++;
     return verdict !== false;
   }
 }
 
-function parse({ data }: LogEvent): RowEvent {
-  return JSON.parse(Buffer.from(data.buffer, data.byteOffset, data.length).toString('utf8')) as RowEvent;
+function bytesOf({ data }: LogEvent): Buffer {
+  return Buffer.from(data.buffer, data.byteOffset, data.length);
+}
+
+function parse(event: LogEvent): RowEvent {
+  return JSON.parse(bytesOf(event).toString('utf8')) as RowEvent;
 }
 
 /** A row's key in the forms that it is compared in. */
@@ -143,8 +162,8 @@ function isKey(columns: readonly unknown[], { values, raw }: WantedKey): boolean
 const mark = Buffer.from('ed":[');
 
 /** Quick, and on the safe side: false only when parsing the event could not end otherwise. */
-function mayMeet(bytes: Buffer, subject: string, { needles }: RowCondition): boolean {
-  if (!needles || needles.some((needle) => bytes.includes(needle))) return true;
+function mayMeet(bytes: Buffer, subject: string, needles: readonly Buffer[]): boolean {
+  if (needles.some((needle) => bytes.includes(needle))) return true;
   return subject.endsWith('.delete') || subject.endsWith('.truncate') || bytes.includes(mark);
 }
 

@@ -90,7 +90,8 @@ export async function compareWindows(
       const [done, next, windows, ...different] = answer as [number, Buffer, number, ...Buffer[]];
       findings.compared += windows - (met ? 0 : different.length / 2);
       for (let n = 0; n < different.length; n += 2) {
-        if (met) await findings.add(() => describe(client, prefixes, `${different[n]}`, `${different[n + 1]}`));
+        const [group, field] = [different[n]!.toString(), different[n + 1]!.toString()];
+        if (met) await findings.add(() => describe(client, prefixes, group, field));
         else findings.moving++;
       }
       [rest, cursor] = [rest.slice(done), next.toString()];

@@ -8,7 +8,7 @@ import { Instances } from '../support/instances.ts';
 import { redisDatabase, type RedisDatabase } from '../support/redis-database.ts';
 import { runCli, startCli } from './support/run-cli.ts';
 
-const rows = 10_000;
+const rows = 5_000;
 
 describe('headwater rebuild, when the log does not hold a backfill whole', function () {
   this.timeout(240_000);
@@ -69,7 +69,7 @@ describe('headwater rebuild, when the log does not hold a backfill whole', funct
     expect((await runCli(['backfill', 'cancel', 'prices'], env)).code).to.equal(0);
     expect((await closed)[0], said).to.equal(3);
     expect(said).to.contain('the backfill of public.prices has not come to its end').and.contain('rebuild cache --no-backfill');
-    expect((await runCli(['rebuild', '--status'], env)).stdout).to.contain('Nothing stands beside');
+    expect((await runCli(['rebuild', 'cache', '--status'], env)).stdout).to.contain('Nothing stands beside');
     expect(await held()).to.equal(rows);
   });
 

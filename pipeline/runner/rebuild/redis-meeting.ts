@@ -1,4 +1,4 @@
-import { RedisScript, unexpectedAnswer, type RedisClient } from '../../clients/redis.ts';
+import { unexpectedAnswer, type RedisClient, type RedisScript } from '../../clients/redis.ts';
 import type { Seq } from '../../log/event-log.ts';
 import { pause } from '../../runtime/backoff.ts';
 import type { Steering } from './model.ts';
@@ -53,11 +53,11 @@ export class RedisMeeting {
     this.#steering = steering;
   }
 
-  /** Why what was compared is not of the same offset; undefined where it is. */
+  /** Why what was compared is not of the same offset, said of the live one; undefined where it is. */
   get apart(): string | undefined {
     if (this.#standing === '') return undefined;
     const seq = this.#standing.split(' ')[0]!;
-    return seq === '' ? 'the live one has not begun' : `the live one stands still at ${seq}, and was compared as it is there`;
+    return seq === '' ? 'it has not begun' : `it stands still at ${seq}`;
   }
 
   /**

@@ -154,7 +154,6 @@ describe('backfill: what is in its way', function () {
     await capture.stop();
     expect((await operator.order('cancel', 'public.items')).done, 'while capture is away').to.equal(false);
     await operator.ask({ names: ['public.items'] });
-    await operator.order('resume', 'public.items', 0);
     await fixture.streaming({ env, snapshot: false });
     expect(await ended('items')).to.equal('done');
     const marks = (await fixture.settled()).filter(({ mark }) => mark === 'backfill').map(({ data }) => data!['phase']);
