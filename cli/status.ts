@@ -107,17 +107,14 @@ export type StoredOffset = Pick<ProcessorStatus, 'name' | 'seq' | 'epoch' | 'bui
 
 /** Every processor that has stored an offset in Redis. Ask before the log's bounds: asked after them, an offset may be beyond. */
 export async function storedOffsets(redis: RedisClient): Promise<StoredOffset[]> {
-  const prefix = new RedisKeys().offset('');
-  const names = new Set<string>();
-  for await (const keys of redis.scanStream({ match: `${prefix}*`, count: 1_000 }) as AsyncIterable<string[]>)
-    for (const key of keys) names.add(key.slice(prefix.length));
+  const keys = new RedisKeys();
   const offsets = await Promise.all(
-    [...names].map(async (name) => {
-      const [seq, epoch] = await redis.hmget(new RedisKeys().offset(name), 'seq', 'epoch');
-      return { name, seq: Number(seq ?? 0), epoch: epoch ?? '' };
+    (await redis.smembers(keys.processors)).map(async (name) => {
+      const [seq, epoch] = await redis.hmget(keys.offset(name), 'seq', 'epoch');
+      return epoch == null ? [] : [{ name, seq: Number(seq ?? 0), epoch }];
     }),
   );
-  return [...offsets, ...(await aggregateOffsets(redis))].sort((a, b) => (a.name < b.name ? -1 : 1));
+  return [...offsets.flat(), ...(await aggregateOffsets(redis))].sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 /** How far behind the log's end an offset is. */

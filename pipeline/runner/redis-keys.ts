@@ -17,6 +17,11 @@ export class RedisKeys {
     return `${this.prefix}:offset:${processor}`;
   }
 
+  /** Set of the processors whose offsets are in this namespace: finding them by a scan would take a minute in a large cache. */
+  get processors(): string {
+    return `${this.prefix}:processors`;
+  }
+
   /** The owner's name, with the lease's remaining time as expiry. */
   lease(processor: string): string {
     return `${this.prefix}:lease:${processor}`;

@@ -29,7 +29,7 @@ export interface RedisStanding {
 
 /**
  * ARGV: prefix, expected seq and epoch ('' for none), new seq and epoch, name of a redrive or '', holes made and mended, expected namespace
- * ('' for the prefix), and of a state beside what stands there and whether it must have a namespace; then the effects.
+ * ('' for the prefix), of a state beside what stands there and whether it must have a namespace, and the processor of a live one; then the effects.
  */
 const guarded = (effects: string): string => `#!lua
 ${standsLua}
@@ -37,10 +37,11 @@ local stored = redis.call('HMGET', KEYS[1], 'seq', 'epoch', 'namespace')
 if KEYS[2] and (not stands(KEYS[2], ARGV[10]) or (ARGV[11] ~= '' and not stored[3])) then return 0 end
 if (stored[1] or '') ~= ARGV[2] or (stored[2] or '') ~= ARGV[3] then return 0 end
 if ARGV[2] ~= '' and (stored[3] or '') ~= ARGV[9] then return 0 end
-local prefix, first = stored[3] or ARGV[1], 12
+local prefix, first = stored[3] or ARGV[1], 13
 ${effects}
 redis.call('HSET', KEYS[1], 'seq', ARGV[4], 'epoch', ARGV[5])
 if ARGV[2] == '' then redis.call('HSET', KEYS[1], 'from', ARGV[4] + 1) end
+if not KEYS[2] then redis.call('SADD', ARGV[1] .. ':processors', ARGV[12]) end
 if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'redriven', ARGV[6]) end
 for seq in string.gmatch(ARGV[7], '%d+') do redis.call('HSET', KEYS[1], 'hole:' .. seq, '') end
 for seq in string.gmatch(ARGV[8], '%d+') do redis.call('HDEL', KEYS[1], 'hole:' .. seq) end
@@ -114,7 +115,7 @@ export class RedisStateStore<Effects> implements StateStore<Effects> {
   async commit(effects: Effects, expected: Offset | undefined, next: Offset, holes?: Holes): Promise<CommitOutcome> {
     const redriven = next.redriven === expected?.redriven ? '' : (next.redriven ?? '');
     const beside = this.#beside;
-    const standing = beside ? [beside.standing(), beside.namespaced ? 1 : ''] : ['', ''];
+    const standing = beside ? [beside.standing(), beside.namespaced ? 1 : '', ''] : ['', '', this.#processor];
     const about = [redriven, holes?.made.join() ?? '', holes?.mended.join() ?? '', expected?.namespace ?? '', ...standing];
     const guard = [expected?.seq ?? '', expected?.epoch ?? '', next.seq, next.epoch, ...about];
     const answer = await this.#commit.run(

@@ -7,6 +7,7 @@ import { jetstreamManager } from '../../pipeline/clients/nats.ts';
 import { postgresBeside } from '../../pipeline/runner/rebuild/postgres.ts';
 import { RedisRecord } from '../../pipeline/runner/rebuild/redis-record.ts';
 import { RedisKeys } from '../../pipeline/runner/redis-keys.ts';
+import { RedisStateStore, type RedisEffects } from '../../pipeline/runner/redis-state-store.ts';
 import { silentLogger } from '../../pipeline/runtime/logging.ts';
 import { namespaceOf, namespacesKey, registryKey } from '../../processors/aggregates/store/keys.ts';
 import { cacheProcessor } from '../../processors/cache/fold.ts';
@@ -244,6 +245,19 @@ describe('headwater status of backfills and rebuilds', function () {
       .and.match(/alerts +– +– +\S+ +waiting: headwater rebuild alerts goes on and flips it, --abort removes it/);
     await cache.store.release('a rebuild');
     expect((await status()).rebuilds![0]!.atWork).to.equal(false);
+  });
+
+  it('knows the processors in Redis by what they commit, and asks for no other keys, however many there are', async () => {
+    const effects: RedisEffects<undefined> = { lua: '', encode: () => [] };
+    await new RedisStateStore(redis.client, 'ledger', new RedisKeys(), effects).commit(undefined, undefined, { seq: 7, epoch: 'e' });
+    await redis.client.config('RESETSTAT');
+    const { processors } = await status();
+    // The live cache of the test before was not made by commits, and what stands beside is none.
+    expect(processors!.map(({ name, seq }) => ({ name, seq }))).to.deep.equal([
+      { name: 'aggregates.price', seq: 500 },
+      { name: 'ledger', seq: 7 },
+    ]);
+    expect(await redis.client.info('commandstats')).to.not.contain('cmdstat_scan:');
   });
 
   it('shows what the others know when a server is away', async () => {
