@@ -19,7 +19,7 @@ export interface RedisOptions {
 export async function startRedis(options: RedisOptions): Promise<Server & { url: string }> {
   mkdirSync(options.directory, { recursive: true, mode: 0o700 });
   const server = await startServer(specOf(options), options.port, options.log, options.signal);
-  return Object.assign(server, { url: `redis://:${options.password}@127.0.0.1:${server.port}` });
+  return Object.assign(server, { url: `redis://default:${options.password}@127.0.0.1:${server.port}` });
 }
 
 function specOf({ binary, directory, logFile, password }: RedisOptions): ServerSpec {

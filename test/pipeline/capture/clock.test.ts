@@ -58,8 +58,9 @@ describe('capture: ticks, and what the database is told', function () {
     let samples = 0;
     let moves = 0;
     let last = 0n;
-    const end = performance.now() + 3_000;
-    while (performance.now() < end) {
+    const begun = performance.now();
+    const seconds = (): number => (performance.now() - begun) / 1_000;
+    while (seconds() < 3 || samples < 100) {
       // The slot first: the log only grows, so what it holds a moment later is no less.
       const slot = await confirmed();
       const held = await logEnd();
@@ -68,9 +69,9 @@ describe('capture: ticks, and what the database is told', function () {
       if (slot !== last) moves++;
       last = slot;
     }
+    const most = 1 + 2 * seconds();
     writing = false;
     await load;
-    expect(samples).to.be.greaterThan(100);
-    expect(moves, 'times that the slot moved').to.be.within(2, 7);
+    expect(moves, 'times that the slot moved').to.be.within(2, most);
   });
 });
