@@ -1,23 +1,31 @@
-import type { Ordered } from '../pipeline/capture/backfill-operations.ts';
+import type { Ordered } from '../pipeline/capture/backfill/operations.ts';
 import type { CopyOrder, CopyState } from '../pipeline/capture/log-record.ts';
 import type { Output } from './output.ts';
 import { table } from './table.ts';
-import { bar, count, time } from './progress-text.ts';
+import { count, plural, shareText, time } from './progress-text.ts';
 
-/** One line on how far a copy has come: bar, share, rows, speed, and how long it will take. */
-export function progressText(state: CopyState): string {
+/** The rows are estimated: only the end is 100 %. */
+const mostPercent = 99;
+
+/** `1 row is in the log` */
+export function inLog(rows: number): string {
+  return plural(rows, 'row is in the log', 'rows are in the log');
+}
+
+/** One line on how far a copy has come: share, rows, speed, and how long it will take. */
+export function progressText(state: CopyState, withBar: boolean): string {
   const { table: name, rows, read = rows, total = 0, speed, note } = state;
   if (note !== undefined) return `${name}: ${note}`;
   if (state.state === 'pending') return `${name}: waiting for capture, or for its turn`;
-  const parts = [`${count(read)}${total > 0 ? ` of about ${count(total)}` : ''} rows`];
+  const parts = [total > 0 ? `${count(read)} of about ${plural(total, 'row')}` : plural(read, 'row')];
   if (speed) parts.push(`${count(speed)} rows/s`);
   if (speed && total > read) parts.push(`${time((total - read) / speed)} left`);
-  return total > 0 ? `${name} ${bar(read / total)} ${percent(read / total)}, ${parts.join(', ')}` : `${name}: ${parts.join(', ')}`;
+  return total > 0 ? `${name} ${shareText(read / total, withBar, mostPercent)}, ${parts.join(', ')}` : `${name}: ${parts.join(', ')}`;
 }
 
 /** How a copy ended, as a sentence. */
 export function endText({ table: name, state, rows, error }: CopyState): string {
-  const logged = `${count(rows)} rows are in the log`;
+  const logged = inLog(rows);
   if (state === 'done') return `${name}: ${logged}.`;
   if (state === 'none') return `${name}: ${error ?? 'its rows cannot be copied'}.`;
   if (state === 'failed') return `${name}: failed: ${error ?? 'no reason given'}.`;
@@ -30,7 +38,7 @@ export function orderText(order: CopyOrder['order'], { state: copy, done }: Orde
   if (!done) return `${name}: noted; capture does it when it runs.`;
   const ended = state === 'done' || state === 'failed' || state === 'none';
   if (ended) return order === 'resume' ? endText(copy) : `${endText(copy)} There was nothing left to ${order}.`;
-  return `${name}: ${order === 'resume' && state !== 'cancelled' ? 'goes on' : state}, ${count(rows)} rows are in the log.`;
+  return `${name}: ${order === 'resume' && state !== 'cancelled' ? 'goes on' : state}, ${inLog(rows)}.`;
 }
 
 /** The copies as columns of text. */
@@ -57,14 +65,9 @@ function about(state: CopyState): string {
 
 function shareOf({ state, total = 0, rows, read = rows }: CopyState): string {
   if (state === 'done') return '100 %';
-  return total > 0 ? percent(read / total) : count(read);
+  return total > 0 ? shareText(read / total, false, mostPercent) : count(read);
 }
 
 function limit({ rate }: CopyState): string {
   return rate === undefined ? '' : `${count(rate)} rows/s`;
-}
-
-/** The rows are estimated: only the end is 100 %. */
-function percent(share: number): string {
-  return `${Math.min(99, Math.floor(share * 100))} %`;
 }

@@ -5,14 +5,15 @@ import {
   requestBackfill,
   type BackfillRequest,
   type Ordered,
-} from '../../pipeline/capture/backfill-operations.ts';
+} from '../../pipeline/capture/backfill/operations.ts';
 import type { CopyOrder, CopyState } from '../../pipeline/capture/log-record.ts';
 import type { Operation } from '../../pipeline/capture/operations.ts';
 import { HeadwaterError } from '../../pipeline/runtime/errors.ts';
-import { endText, listText, orderText, progressText } from '../backfill-text.ts';
+import { endText, inLog, listText, orderText, progressText } from '../backfill-text.ts';
 import { acceptGap, act } from './capture.ts';
 import type { Cli } from '../cli.ts';
 import type { Progress } from '../progress.ts';
+import { plural } from '../progress-text.ts';
 
 /** Of every verb below it. */
 interface Common {
@@ -44,7 +45,7 @@ export async function backfill(cli: Cli, table: string | undefined, options: Bac
 async function watch(cli: Cli, operation: Operation, progress: Progress, tables: readonly string[]): Promise<readonly CopyState[]> {
   try {
     return await followBackfills(operation, tables, (state, number, of) =>
-      progress.show(`${of > 1 ? `(${number} of ${of}) ` : ''}${progressText(state)}`),
+      progress.show(`${of > 1 ? `(${number} of ${of}) ` : ''}${progressText(state, cli.err.terminal)}`),
     );
   } catch (error) {
     progress.end();
@@ -56,7 +57,7 @@ async function watch(cli: Cli, operation: Operation, progress: Progress, tables:
 
 async function asked(cli: Cli, tables: readonly string[], { json }: BackfillOptions): Promise<void> {
   if (json) return cli.out.line(JSON.stringify({ asked: tables }));
-  const what = tables.length === 1 ? tables[0]! : `${tables.length} tables`;
+  const what = tables.length === 1 ? tables[0]! : plural(tables.length, 'table');
   await cli.out.line(`Asked for: ${what}. \`headwater backfill list\` shows how far it is.`);
 }
 
@@ -66,7 +67,7 @@ async function conclude(cli: Cli, states: readonly CopyState[], { json }: Backfi
   if (json) await cli.out.line(JSON.stringify({ tables: states, rows }));
   else {
     for (const state of states.length === 1 ? states : short) await cli.out.line(endText(state));
-    if (states.length !== 1) await cli.out.line(`${states.length - short.length} tables: ${rows} rows are in the log.`);
+    if (states.length !== 1) await cli.out.line(`${plural(states.length - short.length, 'table')}: ${inLog(rows)}.`);
   }
   if (short.length === 0) return;
   const named = short.map(({ table, state }) => `${table} is ${state}`);

@@ -1,8 +1,8 @@
-import { followBackfills, listBackfills, requestBackfill } from '../../pipeline/capture/backfill-operations.ts';
+import { followBackfills, listBackfills, requestBackfill } from '../../pipeline/capture/backfill/operations.ts';
 import type { CopyState } from '../../pipeline/capture/log-record.ts';
 import type { Operation } from '../../pipeline/capture/operations.ts';
 import { connectNats } from '../../pipeline/clients/nats.ts';
-import { createPool } from '../../pipeline/clients/postgres.ts';
+import { createPool, cutOffWhenAborted } from '../../pipeline/clients/postgres.ts';
 import { closeRedis, connectRedis } from '../../pipeline/clients/redis.ts';
 import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
 import { JetStreamDeadLetters } from '../../pipeline/runner/jetstream-dead-letters.ts';
@@ -39,6 +39,8 @@ export interface RebuildOptions {
 type Target = Located<'databaseUrl' | 'natsUrl' | 'redisUrl'>;
 
 const statusMs = 2_000;
+/** So long after it was told to end, the command waits for no statement any more. */
+const graceMs = 3_000;
 
 /** Makes states anew beside the live ones, or does what else the options say with those that stand there. */
 export async function rebuild(cli: Cli, name: string | undefined, options: RebuildOptions): Promise<void> {
@@ -115,10 +117,14 @@ async function rebuildOne({ cli, one, options, progress, context, catalog, confi
       existing: options.flip === true,
       insist: options.flip === true,
       back: options.flip === true && before?.state === 'kept',
-      onProgress: (at) => progress.show(rebuildLine(at)),
+      onProgress: (at) => progress.show(rebuildLine(at, cli.err.terminal)),
       onCompared(comparison) {
-        const lines = [...(json ? [] : comparisonLines(name, comparison)), ...pauseLines(name, comparison)];
+        const { changing: rows = 0, pauseMs: ms = 0 } = comparison;
+        const lines = [...(json ? [] : comparisonLines(name, comparison)), ...pauseLines(name, { rows, ms })];
         if (lines.length > 0) void said(lines.join('\n'));
+      },
+      onPause(long) {
+        for (const line of pauseLines(name, long)) void said(line);
       },
       async onTrimmed({ first, last }) {
         await said(`${name}: the log no longer holds what was before ${first}, so the rows that have not changed since are not in it.`);
@@ -127,7 +133,7 @@ async function rebuildOne({ cli, one, options, progress, context, catalog, confi
           return undefined;
         }
         await said(`${name}: starting from a backfill of every table.`);
-        const gone = await backfillAll({ config, catalog, log, signal, progress: progress.show });
+        const gone = await backfillAll({ config, catalog, log, signal, progress: progress.show }, cli.err.terminal);
         if (gone.length > 0) throw incomplete(name, `the backfill of ${gone.join(', ')} has not come to its end`);
         return last + 1;
       },
@@ -142,11 +148,11 @@ async function rebuildOne({ cli, one, options, progress, context, catalog, confi
 }
 
 /** Has every table that can be copied anew, from its first row on. Returns the tables whose copy has not come to its end. */
-async function backfillAll(operation: Operation): Promise<readonly string[]> {
+async function backfillAll(operation: Operation, withBar: boolean): Promise<readonly string[]> {
   const copied = async (names: readonly string[] | undefined): Promise<readonly string[]> => {
     const tables = await requestBackfill(operation, { names });
     const copies = await followBackfills(operation, tables, (copy, number, of) =>
-      operation.progress(`(${number} of ${of}) ${progressText(copy)}`),
+      operation.progress(`(${number} of ${of}) ${progressText(copy, withBar)}`),
     );
     return copies.filter(({ state }) => state !== 'done').map(({ table }) => table);
   };
@@ -202,7 +208,8 @@ async function withRebuildables(
     }),
     postgres(max = 4) {
       const pool = createPool(config.databaseUrl, 'headwater rebuild', log, max);
-      closers.push(() => pool.end());
+      const stopCutting = cutOffWhenAborted(pool, cli.signal, graceMs);
+      closers.push(() => pool.end().finally(stopCutting));
       return pool;
     },
   };
@@ -211,6 +218,9 @@ async function withRebuildables(
     const all: Rebuildable[] = [];
     for (const factory of chosen) all.push(...(await factory.rebuild!(context, connections)));
     await work(all, progress, context, catalog);
+  } catch (error) {
+    // What fails because it was told to end is no failure.
+    throw cli.signal.aborted ? cli.signal.reason : error;
   } finally {
     progress.end();
     for (const close of closers.toReversed()) await close();

@@ -3,7 +3,7 @@ import { backfillIndex, formatIdLsn, nowMicros, type Lsn, type Position } from '
 import type { SourceEvent } from '../source/source.ts';
 import type { Seq } from '../log/event-log.ts';
 import { BatchQueue, maxBytes, maxEvents, type Batch } from './batch-queue.ts';
-import type { ChangeTracker } from './change-tracker.ts';
+import type { ChangeTracker } from './backfill/change-tracker.ts';
 import type { LogWriter, PositionedEvent } from './log-writer.ts';
 
 const highWaterBytes = 4 * 1024 ** 2;

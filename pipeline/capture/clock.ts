@@ -3,7 +3,7 @@ import type { Config } from '../runtime/config.ts';
 import { pause } from '../runtime/backoff.ts';
 import { tickPrefix, type PostgresSource } from '../source/postgres-source.ts';
 import type { CaptureLog } from './capture-log.ts';
-import type { ChangeTracker } from './change-tracker.ts';
+import type { ChangeTracker } from './backfill/change-tracker.ts';
 import type { LogRecord } from './log-record.ts';
 import type { CaptureMetrics } from './metrics.ts';
 import { Visibility } from './visibility.ts';

@@ -1,6 +1,6 @@
 import { JetStreamApiError, type KV, type KvEntry } from '../clients/nats.ts';
 import type { Seq } from '../log/event-log.ts';
-import type { Moved } from './change-tracker.ts';
+import type { Moved } from './backfill/change-tracker.ts';
 import { formatId, parseId, type Position } from '../source/position.ts';
 
 /** How far the copy of a table's rows that were there before its changes were captured has come. */

@@ -105,7 +105,7 @@ export class Snapshot {
     }
     const readable = await describeTable(client, table, this.#types, catalog, subject);
     const { relation } = readable;
-    this.#emit(relation.schemaSubject, relation.name, (index) => this.#encoder.schema(index, relation, 0));
+    this.#emit(relation.schemaSubject, undefined, (index) => this.#encoder.schema(index, relation, 0));
     schemas.set(relation.name, relation.columnsJson);
     let rows = 0;
     const each = (row: Tuple): void => {

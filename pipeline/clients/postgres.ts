@@ -58,7 +58,7 @@ export async function connectPostgres(url: string, applicationName: string, log:
 
 /** Closes a connection; one that does not answer is cut off, with whatever it was doing. Safe to call twice. */
 export async function closePostgres(client: PgClient, graceMs = 1_000): Promise<void> {
-  const cut = setTimeout(() => (client as unknown as { connection: { stream: Duplex } }).connection.stream.destroy(), graceMs);
+  const cut = setTimeout(() => cutOff(client), graceMs);
   await client.end().catch(() => undefined);
   clearTimeout(cut);
 }
@@ -79,6 +79,32 @@ export function createPool(url: string, applicationName: string, log: Logger, ma
     client.on('error', (error) => log.debug({ error: messageOf(error) }, `${applicationName}: PostgreSQL connection lost`)),
   );
   return pool;
+}
+
+/**
+ * Cuts the connections of a new pool off so long after the signal has fired, with whatever they are doing: a statement may take hours, or wait for a lock. Who waits for them
+ * is told that they are lost.
+ * @returns what stops that
+ */
+export function cutOffWhenAborted(pool: PgPool, signal: AbortSignal, graceMs: number): () => void {
+  const clients = new Set<Queryable>();
+  pool.on('connect', (client) => void clients.add(client));
+  pool.on('remove', (client) => void clients.delete(client));
+  let timer: NodeJS.Timeout | undefined;
+  const begin = (): void => {
+    // Those that are opened in order to tidy up have their time, too.
+    timer = setInterval(() => clients.forEach(cutOff), graceMs);
+  };
+  if (signal.aborted) begin();
+  else signal.addEventListener('abort', begin, { once: true });
+  return () => {
+    signal.removeEventListener('abort', begin);
+    clearInterval(timer);
+  };
+}
+
+function cutOff(client: Queryable): void {
+  (client as unknown as { connection: { stream: Duplex } }).connection.stream.destroy();
 }
 
 /** The rows of `COPY (query) TO STDOUT`, as the bytes come. */

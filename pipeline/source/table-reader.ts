@@ -37,27 +37,42 @@ export interface Comparison {
 
 const queryColumns = `
   SELECT a.attname::text AS name, c.relkind = 'r' AS plain, a.atttypid::int8::float8 AS type, a.atttypmod AS modifier
-    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum`;
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+   WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum`;
 
-/** The strategies of a B-tree: 3 equal, 4 at least, 5 greater (PostgreSQL manual, "B-Tree Indexes"). */
+/** The type of a column (`a`); of a domain the type that it is over, however deep. */
+const baseType = `
+  WITH RECURSIVE under AS (
+    SELECT a.atttypid AS oid
+    UNION ALL
+    SELECT d.typbasetype FROM under u JOIN pg_catalog.pg_type d ON d.oid = u.oid WHERE d.typtype = 'd')
+  SELECT ty.oid, pg_catalog.format('%I.%I', ts.nspname, ty.typname) AS name
+    FROM under u JOIN pg_catalog.pg_type ty ON ty.oid = u.oid JOIN pg_catalog.pg_namespace ts ON ts.oid = ty.typnamespace
+   WHERE ty.typtype <> 'd'`;
+
+/** Operators of an operator class (`c`). The strategies of a B-tree: 3 equal, 4 at least, 5 greater (PostgreSQL manual, "B-Tree Indexes"). */
+const operators = `
+  SELECT m.amopstrategy AS strategy, pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) AS name,
+         n.nspname = 'pg_catalog' AS builtin
+    FROM pg_catalog.pg_amop m JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr
+    JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+   WHERE m.amopfamily = c.opcfamily AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype
+     AND m.amopstrategy IN (3, 4, 5)`;
+
 const queryComparisons = `
   SELECT pg_catalog.format('t.%I', a.attname) AS column, base.name AS type,
          pg_catalog.format('t.%I', a.attname) || CASE WHEN base.oid = a.atttypid THEN '' ELSE '::' || base.name END AS operand,
-         pg_catalog.min(op.name) FILTER (WHERE op.strategy = 3) AS equal, pg_catalog.min(op.name) FILTER (WHERE op.strategy = 4) AS "atLeast",
+         pg_catalog.min(op.name) FILTER (WHERE op.strategy = 3) AS equal,
+         pg_catalog.min(op.name) FILTER (WHERE op.strategy = 4) AS "atLeast",
          pg_catalog.min(op.name) FILTER (WHERE op.strategy = 5) AS greater, pg_catalog.bool_and(op.builtin) AS builtin,
          pg_catalog.format('%s %s', c.opcfamily, i.indcollation[k]) AS "order"
     FROM pg_catalog.pg_index i CROSS JOIN pg_catalog.generate_series(0, i.indnkeyatts - 1) k
     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k]
-    JOIN LATERAL (WITH RECURSIVE under AS (SELECT a.atttypid AS oid UNION ALL
-                    SELECT d.typbasetype FROM under u JOIN pg_catalog.pg_type d ON d.oid = u.oid WHERE d.typtype = 'd')
-                  SELECT ty.oid, pg_catalog.format('%I.%I', ts.nspname, ty.typname) AS name
-                    FROM under u JOIN pg_catalog.pg_type ty ON ty.oid = u.oid JOIN pg_catalog.pg_namespace ts ON ts.oid = ty.typnamespace
-                   WHERE ty.typtype <> 'd') base ON true
     JOIN pg_catalog.pg_opclass c ON c.oid = i.indclass[k]
-    JOIN LATERAL (SELECT m.amopstrategy AS strategy, pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) AS name, n.nspname = 'pg_catalog' AS builtin
-                    FROM pg_catalog.pg_amop m JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
-                   WHERE m.amopfamily = c.opcfamily AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype AND m.amopstrategy IN (3, 4, 5)) op ON true
-   WHERE i.indrelid = $1 AND i.indisprimary AND i.indimmediate GROUP BY k, a.attname, a.atttypid, base.oid, base.name, c.opcfamily, i.indcollation[k] ORDER BY k`;
+    JOIN LATERAL (${baseType}) base ON true
+    JOIN LATERAL (${operators}) op ON true
+   WHERE i.indrelid = $1 AND i.indisprimary AND i.indimmediate
+   GROUP BY k, a.attname, a.atttypid, base.oid, base.name, c.opcfamily, i.indcollation[k] ORDER BY k`;
 
 /** Describes a table for reading. Throws `no_such_table` (usage) when there is none of this oid. */
 export async function describeTable(

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { CaptureLog } from '../../../pipeline/capture/capture-log.ts';
-import { ChangeTracker } from '../../../pipeline/capture/change-tracker.ts';
+import { ChangeTracker } from '../../../pipeline/capture/backfill/change-tracker.ts';
 import { LogWriter, type LogEnd } from '../../../pipeline/capture/log-writer.ts';
 import { silentLogger } from '../../../pipeline/runtime/logging.ts';
 import { MemoryLog } from '../../support/memory-log.ts';

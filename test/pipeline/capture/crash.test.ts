@@ -10,7 +10,7 @@ function trial(options: Omit<CrashTrialOptions, 'seed'>): () => Promise<void> {
 }
 
 describe('capture under kills: the log equals the database’s own history', function () {
-  this.timeout(120_000);
+  this.timeout(240_000);
 
   it('capture is killed again and again', trial({ kills: 10, victims: [['capture']], lifeMs: 800 }));
 

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import type { PgClient } from '../../../pipeline/clients/postgres.ts';
-import { requestBackfill } from '../../../pipeline/capture/backfill-operations.ts';
+import { requestBackfill } from '../../../pipeline/capture/backfill/operations.ts';
 import { operatorOf } from './support/backfills.ts';
 import { captureFixture, type CaptureFixture, type RunningCapture } from './support/fixture.ts';
 import { fold } from './support/stored-events.ts';

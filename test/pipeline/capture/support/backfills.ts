@@ -4,7 +4,7 @@ import {
   requestBackfill,
   type BackfillRequest,
   type Ordered,
-} from '../../../../pipeline/capture/backfill-operations.ts';
+} from '../../../../pipeline/capture/backfill/operations.ts';
 import type { CopyOrder, CopyState } from '../../../../pipeline/capture/log-record.ts';
 import type { Operation } from '../../../../pipeline/capture/operations.ts';
 import { silentLogger } from '../../../../pipeline/runtime/logging.ts';

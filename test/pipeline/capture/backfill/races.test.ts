@@ -1,11 +1,11 @@
 import { once } from 'node:events';
 import { expect } from 'chai';
-import type { PgClient } from '../../../pipeline/clients/postgres.ts';
-import { startCli } from '../../cli/support/run-cli.ts';
-import { operatorOf } from './support/backfills.ts';
-import { captureFixture, type CaptureFixture, type RunningCapture } from './support/fixture.ts';
-import { Random } from './support/random.ts';
-import { expectWellFormed, fold, sortedRows, type StoredEvent } from './support/stored-events.ts';
+import type { PgClient } from '../../../../pipeline/clients/postgres.ts';
+import { startCli } from '../../../cli/support/run-cli.ts';
+import { operatorOf } from '../support/backfills.ts';
+import { captureFixture, type CaptureFixture, type RunningCapture } from '../support/fixture.ts';
+import { Random } from '../support/random.ts';
+import { expectWellFormed, fold, sortedRows, type StoredEvent } from '../support/stored-events.ts';
 
 const seed = Number(process.env['TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 

@@ -1,13 +1,13 @@
 import { expect } from 'chai';
-import { checkCondition } from '../../../pipeline/capture/backfill-condition.ts';
-import { HeadwaterError } from '../../../pipeline/runtime/errors.ts';
-import { stableText } from '../../../pipeline/clients/postgres.ts';
-import { describeTable } from '../../../pipeline/source/table-reader.ts';
-import { TypeRegistry } from '../../../pipeline/source/types.ts';
-import { defaultCatalog } from '../../../schemas/catalog.ts';
-import { operatorOf, type Operator } from './support/backfills.ts';
-import { captureFixture, type CaptureFixture } from './support/fixture.ts';
-import { expectWellFormed, type StoredEvent } from './support/stored-events.ts';
+import { checkCondition } from '../../../../pipeline/capture/backfill/condition.ts';
+import { HeadwaterError } from '../../../../pipeline/runtime/errors.ts';
+import { stableText } from '../../../../pipeline/clients/postgres.ts';
+import { describeTable } from '../../../../pipeline/source/table-reader.ts';
+import { TypeRegistry } from '../../../../pipeline/source/types.ts';
+import { defaultCatalog } from '../../../../schemas/catalog.ts';
+import { operatorOf, type Operator } from '../support/backfills.ts';
+import { captureFixture, type CaptureFixture } from '../support/fixture.ts';
+import { expectWellFormed, type StoredEvent } from '../support/stored-events.ts';
 
 /** Reads of a table that the log holds, by key. */
 function reads(events: readonly StoredEvent[], table: string): number[] {

@@ -1,10 +1,10 @@
 import { expect } from 'chai';
-import { readBack } from '../../../pipeline/capture/backfill-history.ts';
-import { ChangeTracker } from '../../../pipeline/capture/change-tracker.ts';
-import { Visibility } from '../../../pipeline/capture/visibility.ts';
-import { operatorOf, type Operator } from './support/backfills.ts';
-import { captureFixture, type CaptureFixture } from './support/fixture.ts';
-import { fold, type Row } from './support/stored-events.ts';
+import { readBack } from '../../../../pipeline/capture/backfill/history.ts';
+import { ChangeTracker } from '../../../../pipeline/capture/backfill/change-tracker.ts';
+import { Visibility } from '../../../../pipeline/capture/visibility.ts';
+import { operatorOf, type Operator } from '../support/backfills.ts';
+import { captureFixture, type CaptureFixture } from '../support/fixture.ts';
+import { fold, type Row } from '../support/stored-events.ts';
 
 /**
  * Rows with large values that move from behind a copy's place to before it: the stream does not send those values again, and

@@ -1,4 +1,4 @@
-import { eachMember, type Range } from '../../schemas/raw-json.ts';
+import { eachMember, type Range } from '../../../schemas/raw-json.ts';
 
 /** Members of an event by which a value is missing or spelled otherwise. */
 const lists = ['omitted', 'jsonNull'] as const;
@@ -45,7 +45,8 @@ export function mergedRow(read: Buffer, newer: readonly Uint8Array[], limit: num
   const inKey = new Set<string>();
   eachMember(key, 0, ({ name }) => inKey.add(name).size > 0);
   for (;;) {
-    const text = `${head},"key":${key},"after":{${[...values].map(([name, value]) => `"${name}":${value}`).join(',')}}${named('omitted', omitted)}${named('jsonNull', jsonNull)}`;
+    const after = [...values].map(([name, value]) => `"${name}":${value}`).join(',');
+    const text = `${head},"key":${key},"after":{${after}}${named('omitted', omitted)}${named('jsonNull', jsonNull)}`;
     const largest = text.length <= limit ? undefined : largestOf(values, inKey);
     if (largest === undefined) return Buffer.from(text, 'latin1');
     values.delete(largest);

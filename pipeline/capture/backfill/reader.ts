@@ -1,9 +1,9 @@
-import type { Catalog } from '../../schemas/catalog.ts';
-import { closePostgres, connectPostgres, quoteTable, stableText, type PgClient } from '../clients/postgres.ts';
-import { usage } from '../runtime/errors.ts';
-import type { Logger } from '../runtime/logging.ts';
-import { parseLsn, type Lsn } from '../source/position.ts';
-import { columnKind, Tuple } from '../source/pgoutput.ts';
+import type { Catalog } from '../../../schemas/catalog.ts';
+import { quoteTable, type PgClient } from '../../clients/postgres.ts';
+import { usage } from '../../runtime/errors.ts';
+import type { Logger } from '../../runtime/logging.ts';
+import type { Lsn } from '../../source/position.ts';
+import { columnKind, Tuple } from '../../source/pgoutput.ts';
 import {
   describeTable,
   hasKey,
@@ -15,13 +15,15 @@ import {
   selectRows,
   type ReadableTable,
   type RowRange,
-} from '../source/table-reader.ts';
-import { TypeRegistry } from '../source/types.ts';
-import { keyTextsOf } from '../source/key-text.ts';
-import { checkCondition, endAfter, estimateAll, lockMs } from './backfill-condition.ts';
-import type { Key } from './change-tracker.ts';
-import type { CapturedTable } from './tables.ts';
-import { Visibility } from './visibility.ts';
+} from '../../source/table-reader.ts';
+import { TypeRegistry } from '../../source/types.ts';
+import { keyTextsOf } from '../../source/key-text.ts';
+import { checkCondition } from './condition.ts';
+import { endAfter, endWaiting, estimateTable } from './estimate.ts';
+import { ReaderConnection } from './reader-connection.ts';
+import type { Key } from './row-change.ts';
+import type { CapturedTable } from '../tables.ts';
+import type { Visibility } from '../visibility.ts';
 
 /** Bytes of rows that a chunk is to have, once the size of the rows is known. */
 const chunkBytes = 8 * 1024 ** 2;
@@ -76,8 +78,7 @@ export class ChunkReader {
   readonly #options: ChunkReaderOptions;
   readonly #table: CapturedTable;
   readonly #types = new TypeRegistry();
-  #client: PgClient | undefined;
-  #closed = false;
+  readonly #connection: ReaderConnection;
   /** Rows of the next chunk. */
   #limit: number;
   /** Keys that are gone through for one chunk; undefined as long as the server finds the rows of a condition quickly enough. */
@@ -86,20 +87,21 @@ export class ChunkReader {
   constructor(options: ChunkReaderOptions, table: CapturedTable) {
     this.#options = options;
     this.#table = table;
+    this.#connection = new ReaderConnection(options.url, options.log);
     this.#limit = Math.min(options.chunkRows, firstChunkRows);
   }
 
   /** A snapshot of now. */
-  async now(): Promise<Visibility> {
-    return snapshotOf(await this.#connected());
+  now(): Promise<Visibility> {
+    return this.#connection.snapshot();
   }
 
   /** Estimated rows of the table that meet the condition. */
   async estimate(where: string | undefined): Promise<number> {
-    const client = await this.#connected();
+    const client = await this.#connection.client();
     const table = await this.#describe(client);
     if (where !== undefined) return checkCondition(client, table, where, this.#options.timeoutMs);
-    return estimateAll(client, table);
+    return estimateTable(client, table);
   }
 
   /**
@@ -111,7 +113,7 @@ export class ChunkReader {
     for (;;) {
       const begun = performance.now();
       try {
-        const chunk = await this.#attempt(range, onSnapshot);
+        const chunk = await this.#chunk(range, onSnapshot);
         this.#widen(performance.now() - begun);
         return chunk;
       } catch (error) {
@@ -122,7 +124,7 @@ export class ChunkReader {
     }
   }
 
-  async #attempt(range: ChunkRange, onSnapshot: (snapshot: Visibility) => void): Promise<Chunk> {
+  async #chunk(range: ChunkRange, onSnapshot: (snapshot: Visibility) => void): Promise<Chunk> {
     return this.#inSnapshot(onSnapshot, async (client, table) => {
       const key = keyOrder(table);
       this.#requireKey(table);
@@ -164,21 +166,21 @@ export class ChunkReader {
     onSnapshot: (snapshot: Visibility) => void,
     read: (client: PgClient, table: ReadableTable) => Promise<Omit<Chunk, 'table' | 'snapshot' | 'position'>>,
   ): Promise<Chunk> {
-    const client = await this.#connected();
+    const client = await this.#connection.client();
     await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
     try {
-      await client.query(`SET LOCAL lock_timeout = ${lockMs}`);
+      await client.query(endWaiting);
       await client.query(lockTable(this.#table));
-      const snapshot = await snapshotOf(client);
+      const snapshot = await this.#connection.snapshot();
       await this.#requireSame(client);
       onSnapshot(snapshot);
       const table = await this.#describe(client);
       const found = await read(client, table);
       // Nothing is to be kept, not even a setting that a condition has made.
-      if (this.#client === client) await client.query('ROLLBACK');
-      return { table, snapshot, ...found, position: await this.#position() };
+      if (this.#connection.is(client)) await client.query('ROLLBACK');
+      return { table, snapshot, ...found, position: await this.#connection.position() };
     } catch (error) {
-      await this.#client?.query('ROLLBACK').catch(() => undefined);
+      await this.#connection.rollback();
       throw error;
     }
   }
@@ -227,10 +229,19 @@ export class ChunkReader {
     } catch (error) {
       if (error !== enough) throw error;
       cut = true;
-      this.#client = undefined;
-      await closePostgres(client, 0);
+      await this.#connection.disconnect(0);
     }
     return { rows, bytes, cut };
+  }
+
+  /** The chunk was too old before it was logged: the next one is to take less time. */
+  readLess(where: string | undefined): void {
+    this.#limit = Math.max(1, Math.floor(this.#limit / 2));
+    if (where !== undefined) this.#window = this.#lessKeys();
+  }
+
+  #lessKeys(): number {
+    return this.#window === undefined ? this.#options.chunkRows : Math.max(1, Math.floor(this.#window / 4));
   }
 
   /** The condition takes too long over the whole table: from now on over a part of its keys at a time. */
@@ -241,7 +252,7 @@ export class ChunkReader {
         `the condition takes longer than ${this.#options.timeoutMs / 1_000} s on a single row: ${where.slice(0, 200)}`,
         'give one that needs less, or a longer HEADWATER_BACKFILL_TIMEOUT to capture',
       );
-    this.#window = this.#window === undefined ? this.#options.chunkRows : Math.max(1, Math.floor(this.#window / 4));
+    this.#window = this.#lessKeys();
     this.#options.log.info(
       { table: this.#table.name, keys: this.#window },
       'the condition takes long: it is asked of so many rows at a time',
@@ -252,44 +263,20 @@ export class ChunkReader {
     if (this.#window !== undefined && ms < this.#options.timeoutMs / 4) this.#window = Math.min(maxWindow, this.#window * 2);
   }
 
-  async #position(): Promise<Lsn> {
-    const client = await this.#connected();
-    const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
-    return parseLsn(rows[0]!.lsn);
-  }
-
   async #describe(client: PgClient): Promise<ReadableTable> {
     const { catalog, subject } = this.#options;
     return describeTable(client, this.#table, this.#types, catalog, subject);
   }
 
-  async #connected(): Promise<PgClient> {
-    if (this.#closed) throw new Error('the backfill is stopping');
-    if (this.#client) return this.#client;
-    const client = await connectPostgres(this.#options.url, 'headwater backfill', this.#options.log);
-    this.#client = client;
-    if (this.#closed) await closePostgres(client);
-    for (const setting of stableText) await client.query(setting);
-    return client;
-  }
-
   /** Gives up the connection, with whatever it waits for; the next question makes another one. */
-  async disconnect(): Promise<void> {
-    const client = this.#client;
-    this.#client = undefined;
-    if (client) await closePostgres(client);
+  disconnect(): Promise<void> {
+    return this.#connection.disconnect();
   }
 
   /** The same for good. */
-  async close(): Promise<void> {
-    this.#closed = true;
-    await this.disconnect();
+  close(): Promise<void> {
+    return this.#connection.close();
   }
-}
-
-async function snapshotOf(client: PgClient): Promise<Visibility> {
-  const { rows } = await client.query<{ snapshot: string }>('SELECT pg_current_snapshot()::text AS snapshot');
-  return new Visibility(rows[0]!.snapshot);
 }
 
 /** The one row of key columns that a query gives, as texts. */

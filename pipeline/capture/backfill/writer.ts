@@ -1,15 +1,16 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { Seq } from '../log/event-log.ts';
-import { EventEncoder } from '../source/event-encoder.ts';
-import type { Tuple } from '../source/pgoutput.ts';
-import type { Lsn } from '../source/position.ts';
-import type { Relation } from '../source/relation.ts';
-import type { ReadableTable } from '../source/table-reader.ts';
-import type { Chunk } from './backfill-reader.ts';
-import type { CaptureLog } from './capture-log.ts';
-import { keyString, rawKeyOf, type ChangeTracker } from './change-tracker.ts';
+import type { Seq } from '../../log/event-log.ts';
+import { EventEncoder } from '../../source/event-encoder.ts';
+import type { Tuple } from '../../source/pgoutput.ts';
+import type { Lsn } from '../../source/position.ts';
+import type { Relation } from '../../source/relation.ts';
+import type { ReadableTable } from '../../source/table-reader.ts';
+import type { Chunk } from './reader.ts';
+import type { CaptureLog } from '../capture-log.ts';
+import type { ChangeTracker } from './change-tracker.ts';
 import { mergedRow } from './merged-row.ts';
-import type { Visibility } from './visibility.ts';
+import { keyString, rawKeyOf } from './row-change.ts';
+import type { Visibility } from '../visibility.ts';
 
 /** Rows that are logged in one go: between two of these the stream has its turn. */
 const portionRows = 500;

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { mergedRow } from '../../../pipeline/capture/merged-row.ts';
+import { mergedRow } from '../../../../pipeline/capture/backfill/merged-row.ts';
 
 const head = '{"v":1,"id":"0.1","type":"row","op":"read","table":"public.t"';
 

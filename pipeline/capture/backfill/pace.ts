@@ -1,4 +1,5 @@
-import { pause } from '../runtime/backoff.ts';
+import { pause } from '../../runtime/backoff.ts';
+import { Speed } from '../../runtime/speed.ts';
 
 /** Time over which the speed is measured, in ms. */
 const measuredMs = 10_000;
@@ -6,7 +7,7 @@ const measuredMs = 10_000;
 /** How fast rows are copied, and may be. */
 export class Pace {
   readonly #rate: number | undefined;
-  readonly #samples: { at: number; rows: number }[] = [];
+  readonly #speed = new Speed(measuredMs);
   #rows = 0;
   #nextAt: number;
 
@@ -14,18 +15,16 @@ export class Pace {
   constructor(rate: number | undefined) {
     this.#rate = rate || undefined;
     this.#nextAt = performance.now();
-    this.#samples.push({ at: this.#nextAt, rows: 0 });
+    this.#speed.at(0, this.#nextAt);
   }
 
-  /** Takes note of rows, and returns how many a second there were of late. */
-  passed(rows: number): number {
+  /** Takes note of rows, and returns how many a second there were of late; undefined as long as that cannot be told. */
+  passed(rows: number): number | undefined {
     const now = performance.now();
     this.#rows += rows;
-    this.#samples.push({ at: now, rows: this.#rows });
-    while (this.#samples.length > 2 && this.#samples[1]!.at < now - measuredMs) this.#samples.shift();
-    const first = this.#samples[0]!;
     if (this.#rate !== undefined) this.#nextAt = Math.max(this.#nextAt, now - 1_000) + (rows * 1_000) / this.#rate;
-    return Math.round(((this.#rows - first.rows) * 1_000) / Math.max(1, now - first.at));
+    const speed = this.#speed.at(this.#rows, now);
+    return speed === undefined ? undefined : Math.round(speed);
   }
 
   /** Waits until more may come. */

@@ -1,11 +1,11 @@
 import { once } from 'node:events';
 import { expect } from 'chai';
-import { connectPostgres, type PgClient } from '../../../pipeline/clients/postgres.ts';
-import { silentLogger } from '../../../pipeline/runtime/logging.ts';
-import { startCli } from '../../cli/support/run-cli.ts';
-import { captureFixture, ownServers, type CaptureFixture } from './support/fixture.ts';
-import { Random } from './support/random.ts';
-import { expectWellFormed, fold, type Row, type StoredEvent } from './support/stored-events.ts';
+import { connectPostgres, type PgClient } from '../../../../pipeline/clients/postgres.ts';
+import { silentLogger } from '../../../../pipeline/runtime/logging.ts';
+import { startCli } from '../../../cli/support/run-cli.ts';
+import { captureFixture, ownServers, type CaptureFixture } from '../support/fixture.ts';
+import { Random } from '../support/random.ts';
+import { expectWellFormed, fold, type Row, type StoredEvent } from '../support/stored-events.ts';
 
 const seed = Number(process.env['TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 

@@ -1,16 +1,18 @@
-import { suggestion } from '../../schemas/nearest.ts';
-import type { PgClient } from '../clients/postgres.ts';
-import { pause } from '../runtime/backoff.ts';
-import { HeadwaterError, refused, usage } from '../runtime/errors.ts';
-import { describeTable } from '../source/table-reader.ts';
-import { TypeRegistry } from '../source/types.ts';
-import { checkCondition, estimateAll } from './backfill-condition.ts';
-import { isLocked, notPublished } from './backfill-faults.ts';
-import { findSlot } from './database.ts';
-import type { CopyOrder, CopyState, LogRecord } from './log-record.ts';
-import { pollMs, takenUpMs, withServers, type Operation } from './operations.ts';
-import { findJoining } from './publications.ts';
-import { selectTables, type CapturedTable } from './tables.ts';
+import { suggestion } from '../../../schemas/nearest.ts';
+import type { PgClient } from '../../clients/postgres.ts';
+import { pause } from '../../runtime/backoff.ts';
+import { HeadwaterError, refused, usage } from '../../runtime/errors.ts';
+import { describeTable } from '../../source/table-reader.ts';
+import { TypeRegistry } from '../../source/types.ts';
+import { checkCondition } from './condition.ts';
+import { estimateTable } from './estimate.ts';
+import { isLocked, notPublished } from './faults.ts';
+import { Absence } from '../absence.ts';
+import { findSlot } from '../database.ts';
+import type { CopyOrder, CopyState, LogRecord } from '../log-record.ts';
+import { pollMs, takenUpMs, withServers, type Operation } from '../operations.ts';
+import { findJoining } from '../publications.ts';
+import { selectTables, type CapturedTable } from '../tables.ts';
 
 /** What is to be copied. */
 export interface BackfillRequest {
@@ -139,7 +141,7 @@ async function estimate(
 ): Promise<number> {
   const readable = await describeTable(control, table, new TypeRegistry(), catalog, config.subject);
   try {
-    if (where === undefined) return await estimateAll(control, readable);
+    if (where === undefined) return await estimateTable(control, readable);
     return await checkCondition(control, readable, where, config.backfillTimeout);
   } catch (error) {
     if (!isLocked(error)) throw error;
@@ -173,7 +175,7 @@ async function follow(
   table: string,
   onProgress: (state: CopyState) => void,
 ): Promise<CopyState> {
-  let movedAt = performance.now();
+  const absence = new Absence(async () => (await findSlot(control, config.slot))?.activePid !== undefined, takenUpMs);
   let seen = '';
   for (;;) {
     const state = await record.copy(table);
@@ -181,14 +183,13 @@ async function follow(
     if (state.state !== 'pending' && state.state !== 'running') return state;
     onProgress(state);
     const now = JSON.stringify(state);
-    if (now !== seen) [seen, movedAt] = [now, performance.now()];
-    else if (performance.now() - movedAt > takenUpMs) {
-      if (!(await findSlot(control, config.slot))?.activePid)
-        throw new HeadwaterError('capture_away', `capture is not running: ${table} is copied when it is`, {
-          hint: 'start capture; the request is kept',
-        });
-      movedAt = performance.now();
-    }
+    if (now !== seen) {
+      seen = now;
+      absence.seen();
+    } else if (await absence.isLong())
+      throw new HeadwaterError('capture_away', `capture is not running: ${table} is copied when it is`, {
+        hint: 'start capture; the request is kept',
+      });
     await pause(pollMs, signal);
     signal.throwIfAborted();
   }

@@ -1,9 +1,9 @@
-import { tableToken } from '../../schemas/subjects.ts';
-import { OffsetExpired } from '../log/errors.ts';
-import type { EventLog, Seq } from '../log/event-log.ts';
+import { tableToken } from '../../../schemas/subjects.ts';
+import { OffsetExpired } from '../../log/errors.ts';
+import type { EventLog, Seq } from '../../log/event-log.ts';
 import type { ChangeTracker } from './change-tracker.ts';
-import type { CapturedTable } from './tables.ts';
-import type { Visibility } from './visibility.ts';
+import type { CapturedTable } from '../tables.ts';
+import type { Visibility } from '../visibility.ts';
 
 export interface HistoryParts {
   readonly eventLog: EventLog;

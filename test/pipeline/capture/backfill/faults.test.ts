@@ -1,11 +1,11 @@
 import { expect } from 'chai';
-import { connectPostgres } from '../../../pipeline/clients/postgres.ts';
-import { HeadwaterError } from '../../../pipeline/runtime/errors.ts';
-import { silentLogger } from '../../../pipeline/runtime/logging.ts';
-import { testServers } from '../../support/servers.ts';
-import { operatorOf, type Operator } from './support/backfills.ts';
-import { captureFixture, ownServers, type CaptureFixture } from './support/fixture.ts';
-import { fold, sortedRows } from './support/stored-events.ts';
+import { connectPostgres } from '../../../../pipeline/clients/postgres.ts';
+import { HeadwaterError } from '../../../../pipeline/runtime/errors.ts';
+import { silentLogger } from '../../../../pipeline/runtime/logging.ts';
+import { testServers } from '../../../support/servers.ts';
+import { operatorOf, type Operator } from '../support/backfills.ts';
+import { captureFixture, ownServers, type CaptureFixture } from '../support/fixture.ts';
+import { fold, sortedRows } from '../support/stored-events.ts';
 
 const env = { HEADWATER_BACKFILL_CHUNK: '100' };
 
@@ -88,9 +88,17 @@ describe('backfill: what is in its way', function () {
     const { code, reaction, hint } = await failure(operator.ask({ names: ['public.late'] }));
     expect([code, reaction, hint]).to.deep.equal(['not_published', 'refused', 'restart capture: it copies the table then']);
     expect(await operator.ask({ names: undefined }), 'all that are captured').to.deep.equal(['public.known']);
+    expect(await ended('known')).to.equal('done');
+    const columns = (await fixture.settled()).filter(({ subject }) => subject === 'ev._schema.public.known');
+    expect(columns.length, 'the snapshot has logged the columns of the table already').to.equal(1);
     const [row] = await fixture.query(`SELECT 'late'::regclass::oid::int8::float8 AS oid`);
-    await fixture.record.putCopy({ table: 'public.late', oid: Number(row!['oid']), state: 'pending', rows: 0 });
-    expect(await ended('late'), 'asked for otherwise').to.include('not captured yet');
+    await fixture.record.putCopy({ table: 'public.late', oid: Number(row!['oid']), state: 'pending', begun: true, rows: 0 });
+    expect(await ended('late'), 'asked for otherwise').to.include('not captured yet (restart capture');
+    const marks = (await fixture.settled()).filter(({ mark, data }) => mark === 'backfill' && data!['table'] === 'public.late');
+    expect(
+      marks.map(({ data }) => data!['phase']),
+      'what had begun is said to have failed',
+    ).to.deep.equal(['failed']);
     await fixture.query(`DELETE FROM late WHERE id = 1`);
     await capture.stop();
     await fixture.streaming();

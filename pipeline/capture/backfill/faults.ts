@@ -1,5 +1,5 @@
-import { DatabaseError } from '../clients/postgres.ts';
-import { HeadwaterError, refused } from '../runtime/errors.ts';
+import { DatabaseError } from '../../clients/postgres.ts';
+import { HeadwaterError, refused } from '../../runtime/errors.ts';
 
 /**
  * SQLSTATEs (PostgreSQL manual, appendix A) by which the server's state is to blame, and another attempt may do better: connections,

@@ -1,10 +1,10 @@
 import { expect } from 'chai';
-import { connectPostgres, type PgClient } from '../../../pipeline/clients/postgres.ts';
-import { jetstreamManager } from '../../../pipeline/clients/nats.ts';
-import { silentLogger } from '../../../pipeline/runtime/logging.ts';
-import { operatorOf, type Operator } from './support/backfills.ts';
-import { captureFixture, ownServers, type CaptureFixture } from './support/fixture.ts';
-import { fold } from './support/stored-events.ts';
+import { connectPostgres, type PgClient } from '../../../../pipeline/clients/postgres.ts';
+import { jetstreamManager } from '../../../../pipeline/clients/nats.ts';
+import { silentLogger } from '../../../../pipeline/runtime/logging.ts';
+import { operatorOf, type Operator } from '../support/backfills.ts';
+import { captureFixture, ownServers, type CaptureFixture } from '../support/fixture.ts';
+import { fold } from '../support/stored-events.ts';
 
 /** Commits that are in the log and visible to nobody, since a standby that is to have them is away. */
 describe('backfill: changes that are logged, not visible, and not to be known by their rows', function () {
@@ -55,22 +55,28 @@ describe('backfill: changes that are logged, not visible, and not to be known by
     return [...new Set([...rows].map((row) => `${String(row['n'])} ${typeof row['big']}`))];
   };
 
-  it('are waited for when they are too many: no row is logged as it was before them', async () => {
+  it('are waited for when they are too many, and others go first: no row is logged as it was before them', async () => {
     await fixture.query('CREATE TABLE items (id int PRIMARY KEY, n int, big text, fat text)');
     await fixture.query('ALTER TABLE items ALTER big SET STORAGE EXTERNAL, ALTER fat SET STORAGE EXTERNAL');
     await fixture.query(`INSERT INTO items SELECT i, 0, repeat('x', 7000), '' FROM generate_series(1, 300) i`);
-    await fixture.streaming({ env: { HEADWATER_BACKFILL_CHUNK: '100' }, snapshot: false });
+    await fixture.query('CREATE TABLE other (id int PRIMARY KEY)');
+    await fixture.query('INSERT INTO other SELECT generate_series(1, 300)');
+    await fixture.streaming({ env: { HEADWATER_BACKFILL_CHUNK: '100', HEADWATER_BACKFILL_TIMEOUT: '300ms' }, snapshot: false });
     await operator.ask({ names: ['public.items'], rate: 50 });
     await operator.rows('public.items', 50);
     // Events of 20 MB, which do not have the other large value.
     const { released } = await hang(`UPDATE items SET n = 1, fat = repeat('y', 100000) WHERE id > 100`);
     await operator.order('resume', 'public.items', 0);
     await notVisible();
+    expect((await operator.copy('public.other')).rows).to.equal(300);
+    expect((await fixture.record.copy('public.items'))!.state).to.equal('running');
     await standby('');
     await released;
     await fixture.copied('public.items');
     expect(await values()).to.have.members(['0 string', '1 string']);
-    const reads = (await fixture.events()).filter(({ op, key }) => op === 'read' && (key!['id'] as number) > 100);
+    const reads = (await fixture.events()).filter(
+      (event) => event.subject === 'ev.public.items.read' && (event.key!['id'] as number) > 100,
+    );
     expect(reads.map(({ after }) => after!['n'])).to.deep.equal(Array<number>(200).fill(1));
   });
 

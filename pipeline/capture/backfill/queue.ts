@@ -1,15 +1,15 @@
-import type { Catalog } from '../../schemas/catalog.ts';
-import { closePostgres, connectPostgres } from '../clients/postgres.ts';
-import { backoffMs, pause } from '../runtime/backoff.ts';
-import { HeadwaterError, messageOf, refused } from '../runtime/errors.ts';
-import type { Logger } from '../runtime/logging.ts';
-import { linked } from '../runtime/tasks.ts';
+import type { Catalog } from '../../../schemas/catalog.ts';
+import { closePostgres, connectPostgres } from '../../clients/postgres.ts';
+import { backoffMs, pause } from '../../runtime/backoff.ts';
+import { HeadwaterError, messageOf, refused } from '../../runtime/errors.ts';
+import type { Logger } from '../../runtime/logging.ts';
+import { linked, untilFirst } from '../../runtime/tasks.ts';
 import type { Backfill } from './backfill.ts';
-import { notPublished } from './backfill-faults.ts';
-import type { CopyOrder, CopyState, LogRecord } from './log-record.ts';
-import type { BackfillMetrics } from './metrics.ts';
-import { findJoining } from './publications.ts';
-import { selectTables, type CapturedTable } from './tables.ts';
+import { notPublished } from './faults.ts';
+import type { CopyOrder, CopyState, LogRecord } from '../log-record.ts';
+import type { BackfillMetrics } from '../metrics.ts';
+import { findJoining } from '../publications.ts';
+import { selectTables, type CapturedTable } from '../tables.ts';
 
 export interface BackfillQueueParts {
   readonly record: LogRecord;
@@ -34,7 +34,7 @@ export class BackfillQueue {
   readonly #orders: { readonly order: CopyOrder; readonly revision: number }[] = [];
   /** The table that is being copied, or about to be. */
   #current: { readonly table: string; readonly interrupt: AbortController } | undefined;
-  #wake = new Map<'work' | 'obey', () => void>();
+  readonly #sleeping = new Set<() => void>();
 
   constructor(parts: BackfillQueueParts) {
     this.#parts = parts;
@@ -47,17 +47,19 @@ export class BackfillQueue {
       if (state === 'paused') this.#paused.add(table);
     }
     this.#count();
-    const requests = record.onRequest((state) => this.#add(state.table), signal);
-    const orders = record.onOrder((order, revision) => {
+    const noted = (order: CopyOrder, revision: number): void => {
       this.#orders.push({ order, revision });
       this.#wakeUp();
-    }, signal);
-    const wakeUp = (): void => this.#wakeUp();
-    signal.addEventListener('abort', wakeUp, { once: true });
+    };
     try {
-      await Promise.race([requests, orders, this.#work(), this.#obey()]);
+      await untilFirst(
+        signal,
+        (ending) => record.onRequest((state) => this.#add(state.table), ending),
+        (ending) => record.onOrder(noted, ending),
+        (ending) => this.#work(ending),
+        (ending) => this.#carryOutOrders(ending),
+      );
     } finally {
-      signal.removeEventListener('abort', wakeUp);
       // Whoever works from now on counts.
       this.#parts.metrics.queue.set(0);
       this.#parts.metrics.paused.set(0);
@@ -78,19 +80,28 @@ export class BackfillQueue {
   }
 
   #wakeUp(): void {
-    for (const wake of this.#wake.values()) wake();
+    for (const wake of this.#sleeping) wake();
+    this.#sleeping.clear();
   }
 
-  async #sleep(who: 'work' | 'obey'): Promise<void> {
-    await new Promise<void>((resolve) => this.#wake.set(who, resolve));
+  /** Until there may be something to do. */
+  async #sleep(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    let wake!: () => void;
+    const woken = new Promise<void>((resolve) => (wake = resolve));
+    this.#sleeping.add(wake);
+    signal.addEventListener('abort', wake, { once: true });
+    await woken;
+    signal.removeEventListener('abort', wake);
+    this.#sleeping.delete(wake);
   }
 
-  async #work(): Promise<void> {
-    const { record, signal } = this.#parts;
+  async #work(signal: AbortSignal): Promise<void> {
+    const { record } = this.#parts;
     while (!signal.aborted) {
       const name = this.#waiting.shift();
       if (name === undefined) {
-        await this.#sleep('work');
+        await this.#sleep(signal);
         continue;
       }
       const interrupt = new AbortController();
@@ -105,14 +116,12 @@ export class BackfillQueue {
   }
 
   async #copy(state: CopyState, interrupt: AbortSignal): Promise<void> {
-    const { record, backfill, log } = this.#parts;
+    const { backfill, log } = this.#parts;
     const { table: name } = state;
     const table = await this.#found(state, interrupt);
     if (table === undefined) return;
     if (table instanceof HeadwaterError) {
-      const error = `${table.message} (${table.hint})`;
-      log.warn({ table: name, error }, 'no backfill');
-      await record.putCopy({ ...state, state: 'failed', note: undefined, error });
+      await backfill.failed(state, table);
       return;
     }
     const othersWait = (): boolean => this.#waiting.some((other) => other !== name);
@@ -160,8 +169,8 @@ export class BackfillQueue {
   }
 
   /** Carries out orders. One for the table that is being copied waits until that has come to a stop, so that one writes at a time. */
-  async #obey(): Promise<void> {
-    while (!this.#parts.signal.aborted) {
+  async #carryOutOrders(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
       const current = this.#current;
       const next = this.#orders.find(({ order }) => order.table !== current?.table);
       if (next) {
@@ -170,14 +179,14 @@ export class BackfillQueue {
         continue;
       }
       if (this.#orders.length > 0) current?.interrupt.abort();
-      await this.#sleep('obey');
+      await this.#sleep(signal);
     }
   }
 
   async #carryOut(order: CopyOrder, revision: number): Promise<void> {
     const { record, backfill, log } = this.#parts;
     const state = await record.copy(order.table);
-    const next = state && obeying(state, order);
+    const next = state && ordered(state, order);
     // That it has failed is in the log already.
     if (next?.state === 'cancelled' && state?.state !== 'failed') await backfill.cancelled(next);
     if (next?.state === 'paused') this.#paused.add(order.table);
@@ -194,7 +203,7 @@ export class BackfillQueue {
 }
 
 /** What an order makes of a copy; undefined when there is nothing to do. */
-function obeying(state: CopyState, { order, rate }: CopyOrder): CopyState | undefined {
+function ordered(state: CopyState, { order, rate }: CopyOrder): CopyState | undefined {
   // Nobody wants it any more, so nobody need be told of it.
   if (state.state === 'failed' && order === 'cancel') return { ...state, state: 'cancelled' };
   if (state.state !== 'pending' && state.state !== 'running' && state.state !== 'paused') return undefined;

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
-import { ChangeTracker, keyString, type Logged } from '../../../pipeline/capture/change-tracker.ts';
-import { Visibility } from '../../../pipeline/capture/visibility.ts';
+import { ChangeTracker, type Logged } from '../../../../pipeline/capture/backfill/change-tracker.ts';
+import { keyString } from '../../../../pipeline/capture/backfill/row-change.ts';
+import { Visibility } from '../../../../pipeline/capture/visibility.ts';
 
 const table = 'public.t';
 const key = (id: number): string => keyString(JSON.stringify({ id }));

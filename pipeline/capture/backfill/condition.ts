@@ -1,27 +1,13 @@
-import type { PgClient } from '../clients/postgres.ts';
-import { messageOf, usage, type HeadwaterError } from '../runtime/errors.ts';
-import { fromTable, selectRows, type ReadableTable } from '../source/table-reader.ts';
-import { isFaultOfStatement } from './backfill-faults.ts';
+import type { PgClient } from '../../clients/postgres.ts';
+import { messageOf, usage, type HeadwaterError } from '../../runtime/errors.ts';
+import { fromTable, selectRows, type ReadableTable } from '../../source/table-reader.ts';
+import { endAfter, endWaiting, estimatedRows, explain, extendedQuery } from './estimate.ts';
+import { isFaultOfStatement } from './faults.ts';
 
 /** What is shown of a condition on both sides of a fault. */
 const shownCharacters = 20;
 /** Names that are not found: outside pg_catalog they need their schema. */
 const unknownNames: ReadonlySet<string> = new Set(['42883', '42704', '42P01', '3F000']);
-
-const explain = 'EXPLAIN (FORMAT JSON)';
-
-/** The plan of a statement, as EXPLAIN gives it. */
-interface Plan {
-  readonly 'QUERY PLAN': readonly { readonly Plan: { readonly 'Plan Rows': number } }[];
-}
-
-/** How long an attempt to lock a table waits, in ms: in between it is looked whether to go on. */
-export const lockMs = 1_000;
-
-/** Ends each further query of the transaction that takes too long. */
-export function endAfter(timeoutMs: number): string {
-  return `SET LOCAL statement_timeout = ${Math.ceil(timeoutMs)}`;
-}
 
 /**
  * Makes sure that a text is one boolean expression on the rows of a table, and nothing more. Returns the estimated rows that meet it.
@@ -38,38 +24,15 @@ export async function checkCondition(client: PgClient, table: ReadableTable, whe
   let asked = alone;
   try {
     await client.query(endAfter(timeoutMs));
-    await client.query(`SET LOCAL lock_timeout = ${lockMs}`);
-    await single(client, `${alone}${where}\nTHEN true END FROM ${fromTable(table)}`);
+    await client.query(endWaiting);
+    await extendedQuery(client, `${alone}${where}\nTHEN true END FROM ${fromTable(table)}`);
     asked = filter;
-    return await estimated(client, selectRows(table, { where }));
+    return await estimatedRows(client, selectRows(table, { where }));
   } catch (error) {
     throw isFaultOfStatement(error) ? badCondition(table.relation.name, where, error, Array.from(asked).length) : error;
   } finally {
     await client.query('ROLLBACK').catch(() => undefined);
   }
-}
-
-/** How many rows the server expects a table to have. Throws (`isLocked`) while somebody keeps it from looking. */
-export async function estimateAll(client: PgClient, table: ReadableTable): Promise<number> {
-  await client.query('BEGIN READ ONLY');
-  try {
-    await client.query(`SET LOCAL lock_timeout = ${lockMs}`);
-    return await estimated(client, selectRows(table, {}));
-  } finally {
-    await client.query('ROLLBACK').catch(() => undefined);
-  }
-}
-
-/** How many rows the server expects a query to give. */
-async function estimated(client: PgClient, query: string): Promise<number> {
-  const { rows } = await single(client, `${explain} ${query}`);
-  return rows[0]?.['QUERY PLAN'][0]?.Plan['Plan Rows'] ?? 0;
-}
-
-/** In the extended protocol, which takes one statement only. */
-function single(client: PgClient, text: string): Promise<{ rows: Plan[] }> {
-  const config = { text, queryMode: 'extended' };
-  return client.query<Plan>(config);
 }
 
 function badCondition(table: string, where: string, error: unknown, before: number): HeadwaterError {

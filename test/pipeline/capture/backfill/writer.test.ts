@@ -1,16 +1,16 @@
 import { expect } from 'chai';
-import { ChunkReader, type Chunk } from '../../../pipeline/capture/backfill-reader.ts';
-import { ChunkWriter } from '../../../pipeline/capture/backfill-writer.ts';
-import { CaptureLog } from '../../../pipeline/capture/capture-log.ts';
-import { ChangeTracker } from '../../../pipeline/capture/change-tracker.ts';
-import { LogWriter } from '../../../pipeline/capture/log-writer.ts';
-import { selectTables } from '../../../pipeline/capture/tables.ts';
-import { connectPostgres, type PgClient } from '../../../pipeline/clients/postgres.ts';
-import { silentLogger } from '../../../pipeline/runtime/logging.ts';
-import { defaultCatalog } from '../../../schemas/catalog.ts';
-import { MemoryLog } from '../../support/memory-log.ts';
-import { sourceEvent } from './support/source-events.ts';
-import { freshDatabase, type FreshDatabase } from '../../support/servers.ts';
+import { ChunkReader, type Chunk } from '../../../../pipeline/capture/backfill/reader.ts';
+import { ChunkWriter } from '../../../../pipeline/capture/backfill/writer.ts';
+import { CaptureLog } from '../../../../pipeline/capture/capture-log.ts';
+import { ChangeTracker } from '../../../../pipeline/capture/backfill/change-tracker.ts';
+import { LogWriter } from '../../../../pipeline/capture/log-writer.ts';
+import { selectTables } from '../../../../pipeline/capture/tables.ts';
+import { connectPostgres, type PgClient } from '../../../../pipeline/clients/postgres.ts';
+import { silentLogger } from '../../../../pipeline/runtime/logging.ts';
+import { defaultCatalog } from '../../../../schemas/catalog.ts';
+import { MemoryLog } from '../../../support/memory-log.ts';
+import { sourceEvent } from '../support/source-events.ts';
+import { freshDatabase, type FreshDatabase } from '../../../support/servers.ts';
 
 const table = 'public.items';
 const turn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 20));
@@ -74,6 +74,14 @@ describe('backfill: a chunk on its way into the log', () => {
     await streamed(chunk.position + 100n, { op: 'delete', key: { id: 1 } });
     await turn();
     expect(await ops(), 'the change alone').to.deep.equal(['delete']);
+  });
+
+  it('is read with fewer rows after one that was too old to be logged, and then with as many as before', async () => {
+    // The first one is small, since nothing is known of the rows.
+    await read();
+    reader.readLess(undefined);
+    expect((await read()).rows.length).to.equal(600);
+    expect((await read()).rows.length).to.equal(1_200);
   });
 
   it('without rows it waits for its position too', async () => {
