@@ -53,10 +53,24 @@ export async function withNats<T>(config: Located<'natsUrl'>, log: Logger, work:
   const { connectNats } = await import('../pipeline/clients/nats.ts');
   const connection = await connectNats(config.natsUrl, 'cli', log).catch(unreachable('NATS', config, 'natsUrl'));
   try {
-    return await work(connection);
+    return await work(connection).catch(notPermitted(config));
   } finally {
     await connection.close();
   }
+}
+
+/** A server lets a user do what it is for: teams read their own consumer, and nothing else. */
+function notPermitted({ natsUrl }: Located<'natsUrl'>): (error: unknown) => never {
+  return (error) => {
+    const why = messageOf(error);
+    if (!/permissions violation/i.test(why)) throw error;
+    const { username } = new URL(natsUrl);
+    throw new HeadwaterError('not_permitted', `the user '${username}' of ${withoutSecrets(natsUrl)} may not do this: ${why}`, {
+      reaction: 'refused',
+      hint: `a team's user reads its own consumer and nothing else: give the operator's URL in ${settings.natsUrl.env}, or unset it beside a running \`npm start\``,
+      cause: error,
+    });
+  };
 }
 
 /** Turns a failed connection into an error that says where from the address came and what to do. */

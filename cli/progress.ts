@@ -9,14 +9,16 @@ export interface Progress {
 
 const plainEveryMs = 2_000;
 
-/** On a terminal one line that is rewritten, elsewhere a plain line every two seconds. */
+/** On a terminal one line that is rewritten, elsewhere a plain line every two seconds, when it says something else. */
 export function progressOn(output: Output): Progress {
   let open = false;
   let waiting: string | undefined;
+  let said: string | undefined;
   let saidAt = -Infinity;
   const say = (text: string): void => {
-    saidAt = performance.now();
     waiting = undefined;
+    if (text === said) return;
+    [said, saidAt] = [text, performance.now()];
     void output.line(text);
   };
   return {

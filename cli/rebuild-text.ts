@@ -1,16 +1,20 @@
-import type { BesideStatus, Comparison, Difference, RebuildOutcome, RebuildProgress } from '../pipeline/runner/rebuild/model.ts';
+import type { BesideStatus, Comparison, Difference, FlipPause, RebuildOutcome, RebuildProgress } from '../pipeline/runner/rebuild/model.ts';
 import type { Output } from './output.ts';
 import { table } from './table.ts';
-import { bar, count, time } from './progress-text.ts';
+import { count, plural, shareText, time } from './progress-text.ts';
 
-/** One line on how far a rebuild is: bar, share, speed, and how long it will take. */
-export function rebuildLine({ name, phase, seq, first, last, rate, detail }: RebuildProgress): string {
+/** One line on how far a rebuild is: share, speed, and how long it will take. */
+export function rebuildLine({ name, phase, seq, first, last, rate, detail }: RebuildProgress, withBar: boolean): string {
   if (phase === 'waiting') return `${name}: ${detail ?? 'starting'}`;
   if (phase === 'comparing') return `${name}: comparing with the live one${detail === undefined ? '' : `: ${detail}`}`;
   if (phase === 'flipping') return `${name}: waiting for the moment to flip, at ${count(seq)}${detail === undefined ? '' : `: ${detail}`}`;
-  const share = Math.min(1, Math.max(0, (seq - first + 1) / Math.max(1, last - first + 1)));
-  const left = rate > 0 && last > seq ? `, ${time((last - seq) / rate)} left` : '';
-  return `${name} ${bar(share)} ${Math.floor(share * 100)} %, at ${count(seq)} of ${count(last)}, ${count(rate)} events/s${left}${detail === undefined ? '' : ` (${detail})`}`;
+  const parts = [
+    `${name} ${shareText((seq - first + 1) / Math.max(1, last - first + 1), withBar)}`,
+    `at ${count(seq)} of ${count(last)}`,
+    ...(rate === undefined ? [] : [`${count(rate)} events/s`]),
+    ...(rate && last > seq ? [`${time((last - seq) / rate)} left`] : []),
+  ];
+  return `${parts.join(', ')}${detail === undefined ? '' : ` (${detail})`}`;
 }
 
 /** What the comparison found, as lines. */
@@ -21,7 +25,7 @@ export function comparisonLines(name: string, { compared, differences, listed, m
   if (differences === 0) return [`${name}: ${count(compared)} compared, no differences${unsure}${offsets}.`];
   const more = differences > listed.length ? [`  … and ${count(differences - listed.length)} more`] : [];
   return [
-    `${name}: ${count(compared)} compared, ${count(differences)} differ from the live one${unsure}${offsets}:`,
+    `${name}: ${count(compared)} compared, ${plural(differences, 'differs', 'differ')} from the live one${unsure}${offsets}:`,
     ...listed.map(differenceLine),
     ...more,
   ];
@@ -31,10 +35,10 @@ export function comparisonLines(name: string, { compared, differences, listed, m
 const longPauseMs = 2_500;
 
 /** A warning, when the store will answer nobody for long in the flip. */
-export function pauseLines(name: string, { differences, moving, pauseMs = 0 }: Comparison): string[] {
-  if (pauseMs < longPauseMs) return [];
+export function pauseLines(name: string, { rows, ms }: FlipPause): string[] {
+  if (ms < longPauseMs) return [];
   return [
-    `${name}: ${count(differences + moving)} rows change places in one call when it is flipped, and the store answers nobody else meanwhile, for about ${time(pauseMs / 1_000)}.` +
+    `${name}: ${count(rows)} rows change places in one call when it is flipped, and the store answers nobody else meanwhile, for about ${time(ms / 1_000)}.` +
       ` \`headwater rebuild ${name} --no-flip\` leaves it beside, and --flip flips it in a quiet hour.`,
   ];
 }
@@ -45,7 +49,7 @@ function differenceLine({ what, live, beside }: Difference): string {
 
 /** How it ended, as a sentence. */
 export function outcomeLine({ name, flipped, offset, events, seconds }: RebuildOutcome, verb: string): string {
-  const done = `${name}: ${count(events)} events in ${time(seconds)}, at ${count(offset.seq)}.`;
+  const done = `${name}: ${plural(events, 'event')} in ${time(seconds)}, at ${count(offset.seq)}.`;
   return flipped
     ? `${done} It is live now. The state of before is kept: ${verb} --drop removes it, --flip goes back to it.`
     : `${done} The live state is as it was: ${verb} --flip flips, --abort removes what has been made.`;
@@ -53,14 +57,18 @@ export function outcomeLine({ name, flipped, offset, events, seconds }: RebuildO
 
 /** What stands beside, as columns of text. */
 export function statusText(statuses: readonly BesideStatus[], output: Output): string {
-  const meaning = { filling: 'not flipped yet', kept: 'flipped; this is the state of before', dropping: 'being removed' } as const;
+  const states = {
+    filling: ['not flipped', 'made anew: --flip flips it, --abort removes it'],
+    kept: ['kept', 'of before the flip: --flip goes back to it, --drop removes it'],
+    dropping: ['dropping', 'being removed'],
+  } as const;
   const rows = statuses.map(({ name, state, since, offset, live }) => [
     name,
-    state,
+    states[state][0],
     since,
     offset ? count(offset.seq) : '-',
     live ? count(live.seq) : '-',
-    meaning[state],
+    states[state][1],
   ]);
   return table(output, ['REBUILD', 'STATE', 'SINCE', 'AT', 'LIVE AT', ''], rows);
 }

@@ -4,6 +4,7 @@ import { silentLogger } from '../../pipeline/runtime/logging.ts';
 import { catalogTemplate, findTables } from '../catalog-template.ts';
 import { configOf, type Cli } from '../cli.ts';
 import { locate, withPostgres } from '../connections.ts';
+import { plural } from '../progress-text.ts';
 
 /** Writes a catalogue of the tables that the database has. */
 export async function init(cli: Cli, file: string, { force, data }: { force?: boolean; data?: string }): Promise<void> {
@@ -13,7 +14,7 @@ export async function init(cli: Cli, file: string, { force, data }: { force?: bo
   if (file === '-') return cli.out.write(text);
   await save(file, text, force === true);
   const without = tables.filter(({ identity }) => identity === undefined).map(({ schema, name }) => `${schema}.${name}`);
-  await cli.out.line(`Wrote ${file}: ${tables.length} tables. Edit it, and start with HEADWATER_CATALOG=${file}`);
+  await cli.out.line(`Wrote ${file}: ${plural(tables.length, 'table')}. Edit it, and start with HEADWATER_CATALOG=${file}`);
   if (without.length > 0)
     await cli.err.line(`Without usable identity, and so not captured unless you choose how (see the file): ${without.join(', ')}`);
 }

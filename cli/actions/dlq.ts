@@ -18,6 +18,7 @@ import { onDatabase, onDesk } from '../dead-letters/sources.ts';
 import { letterDetail, letterText, notificationJson, notificationText } from '../dead-letters/text.ts';
 import { Ended } from '../failure.ts';
 import { progressOn } from '../progress.ts';
+import { plural } from '../progress-text.ts';
 
 interface Common extends SelectionOptions {
   readonly data?: string;
@@ -66,7 +67,7 @@ export async function redrive(cli: Cli, ids: readonly string[], options: Redrive
   if (notifications) {
     const sent = await onDatabase(cli, options, (pool) => sendAgain(pool, notifications));
     await cli.out.line(
-      options.json ? JSON.stringify({ notifications: sent }) : `${sent} notification${sent === 1 ? ' is' : 's are'} sent again.`,
+      options.json ? JSON.stringify({ notifications: sent }) : `${plural(sent, 'notification is', 'notifications are')} sent again.`,
     );
   }
   if (failed) throw new Ended(1);
@@ -109,7 +110,7 @@ export async function drop(cli: Cli, ids: readonly string[], options: DropOption
     if (letters) {
       await onDesk(cli, options, async (desk) => {
         for await (const letter of desk.list(letters.processor, cli.signal)) {
-          if (letters.matches(letter) && (await desk.drop(letter, reason, by))) progress.show(`${++dropped} letters dropped`);
+          if (letters.matches(letter) && (await desk.drop(letter, reason, by))) progress.show(`${plural(++dropped, 'letter')} dropped`);
         }
       });
     }

@@ -12,7 +12,7 @@ import { createLogger } from '../../pipeline/runtime/logging.ts';
 import { configOf, type Cli } from '../cli.ts';
 import { locate, withNats } from '../connections.ts';
 import { progressOn } from '../progress.ts';
-import { count as grouped } from '../progress-text.ts';
+import { count as grouped, plural } from '../progress-text.ts';
 import { filterOf } from '../replay/filters.ts';
 import { ReplayMeter } from '../replay/report.ts';
 import { askedFor, rangeOf, shownUrl, type ReplayOptions } from '../replay/request.ts';
@@ -145,7 +145,7 @@ async function tell(cli: Cli, options: ReplayOptions, { outcome, range, seconds,
   const subjects = target instanceof CountTarget ? target.subjects : undefined;
   if (undecided > 0)
     await cli.err.line(
-      `${grouped(undecided)} events are in it although they lack a value that --where asks for: the log has no more of them`,
+      `${plural(undecided, 'event is in it although it lacks', 'events are in it although they lack')} a value that --where asks for: the log has no more of them`,
     );
   if (options.json) {
     const counted = subjects && { subjects: Object.fromEntries(subjects) };
@@ -166,7 +166,7 @@ async function tell(cli: Cli, options: ReplayOptions, { outcome, range, seconds,
     await cli.out.line(`${grouped(number)}\t${subject}`);
   const where = options.dryRun ? '' : ` to ${options.toFile ?? options.toSubject ?? shownUrl(options.toUrl!)}`;
   const span = done ? `sequences ${range.first} to ${range.last}` : `sequences ${range.first} to ${next - 1}, of ${range.last}`;
-  const what = `${grouped(events)} events (${grouped(bytes)} bytes) ${options.dryRun ? 'would be replayed' : `replayed${where}`}`;
+  const what = `${plural(events, 'event')} (${plural(bytes, 'byte')}) ${options.dryRun ? 'would be replayed' : `replayed${where}`}`;
   await cli.out.line(`${what}, from ${span}, in ${seconds.toFixed(1)} s`);
 }
 

@@ -5,6 +5,7 @@ import { tableToken } from '../../schemas/subjects.ts';
 import { configOf, type Cli } from '../cli.ts';
 import { locate, withNats } from '../connections.ts';
 import { eventLine } from '../event-line.ts';
+import { count } from '../progress-text.ts';
 
 interface TailOptions {
   readonly from?: number;
@@ -21,11 +22,15 @@ export async function tail(cli: Cli, name: string | undefined, options: TailOpti
   await withNats(config, log, async (connection) => {
     const events = await JetStreamLog.open(connection, config, log);
     try {
-      const from = options.from ?? (await events.bounds()).last + 1;
+      const { last } = await events.bounds();
+      const from = options.from ?? last + 1;
+      if (from > last + 1) await cli.err.line(`The log ends at ${count(last)}: waiting for ${count(from)}.`);
       const subjects = name === undefined ? {} : { subjects: [`${config.subject}.${tokenOf(name)}.*`] };
       let left = options.count ?? Infinity;
-      for await (const batch of events.read(from, { ...subjects, signal: cli.signal })) {
-        const shown = batch.filter((event) => options.json || options.ticks || !event.subject.endsWith('._tick')).slice(0, left);
+      for await (const batch of events.read(Math.min(from, last + 1), { ...subjects, signal: cli.signal })) {
+        const shown = batch
+          .filter(({ seq, subject }) => seq >= from && (options.json || options.ticks || !subject.endsWith('._tick')))
+          .slice(0, left);
         await cli.out.write(shown.map((event) => `${options.json ? jsonLine(event) : eventLine(event, cli.out)}\n`).join(''));
         left -= shown.length;
         if (left <= 0 || cli.signal.aborted) return;

@@ -2,8 +2,10 @@ import type { RedriveOutcome } from '../../pipeline/runner/dead-letters.ts';
 import type { DeadLetterDesk, MadeRequest, WantedLetter } from '../../pipeline/runner/redrive/desk.ts';
 import type { RedriveRecord } from '../../pipeline/runner/redrive/requests.ts';
 import type { Seq } from '../../pipeline/log/event-log.ts';
+import { Speed } from '../../pipeline/runtime/speed.ts';
 import { plain } from '../event-line.ts';
 import type { Progress } from '../progress.ts';
+import { count as grouped, plural, shareText, time } from '../progress-text.ts';
 import { idOf, type LetterSelection } from './selection.ts';
 
 /** Requests that are to be waited for. */
@@ -50,7 +52,7 @@ export async function askFor(
     for (const request of await desk.request(name, part?.letters ?? [])) {
       requests.set(request.id, request);
       for (const place of request.letters) letters.add(place);
-      progress.show(`${letters.size} letters are to be redriven`);
+      progress.show(plural(letters.size, 'letter is to be redriven', 'letters are to be redriven'));
     }
   };
   for await (const letter of desk.list(processor, signal)) {
@@ -92,14 +94,14 @@ export async function awaitAll(
   };
   const silent = new AbortController();
   let timer = setTimeout(() => silent.abort(), waitMs);
-  const began = performance.now();
+  const speed = new Speed();
   try {
     for await (const { id, results } of desk.results(requests, AbortSignal.any([signal, silent.signal]))) {
       clearTimeout(timer);
       timer = setTimeout(() => silent.abort(), waitMs);
       const meant = results.filter(({ place }) => letters.has(place));
       count(summary, meant, processors.get(id)!);
-      progress.show(progressText(summary, performance.now() - began));
+      progress.show(progressText(summary, speed));
     }
   } finally {
     clearTimeout(timer);
@@ -117,11 +119,15 @@ function count(summary: RedriveSummary, results: RedriveRecord['results'], proce
   }
 }
 
-function progressText({ asked, already, waiting }: RedriveSummary, ms: number): string {
+function progressText({ asked, already, waiting }: RedriveSummary, speed: Speed): string {
   const all = asked + already;
-  const done = all - waiting;
-  const rate = done / Math.max(0.001, ms / 1_000);
-  return `${done} of ${all} letters (${Math.floor((100 * done) / all)} %), ${Math.round(rate)}/s, ${Math.ceil(waiting / Math.max(rate, 0.001))} s left`;
+  const rate = speed.at(all - waiting);
+  const parts = [
+    `${grouped(all - waiting)} of ${plural(all, 'letter')} (${shareText((all - waiting) / all, false)})`,
+    ...(rate === undefined ? [] : [`${grouped(rate)}/s`]),
+    ...(rate ? [`${time(waiting / rate)} left`] : []),
+  ];
+  return parts.join(', ');
 }
 
 const meaning: Readonly<Record<RedriveOutcome, string>> = {
@@ -143,7 +149,7 @@ export function summaryLines({ asked, already, waiting, outcomes, notes }: Redri
   const told = notes.filter(({ reason }) => reason !== undefined).slice(0, most);
   const earlier = already === 0 ? '' : ` (${already === all ? '' : `${already} of them `}asked for already)`;
   return [
-    `${all} letter${all === 1 ? '' : 's'}${earlier}: ${parts.join('; ')}`,
+    `${plural(all, 'letter')}${earlier}: ${parts.join('; ')}`,
     ...told.map(({ id, outcome, reason }) => `  ${id} ${outcome}: ${plain(reason)}`),
   ];
 }

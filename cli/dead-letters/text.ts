@@ -2,6 +2,7 @@ import type { DroppedLetter, ListedLetter } from '../../pipeline/runner/redrive/
 import type { DeadNotification } from '../../processors/notify/redrive.ts';
 import { plain } from '../event-line.ts';
 import type { Output } from '../output.ts';
+import { plural } from '../progress-text.ts';
 import { idOf, notify, tableOf } from './selection.ts';
 
 type Letter = ListedLetter | DroppedLetter;
@@ -38,7 +39,7 @@ export function letterText(letter: Letter, { colors: { bold, red } }: Output): s
     ['letter', idOf(letter)],
     ['event', `${id || 'without an id'}${subject === undefined ? '' : ` on ${plain(subject)}`}`],
     ['epoch', epoch ?? 'unknown'],
-    ['given up', `${at}, ${age(at)} ago, after ${attempts} attempts`],
+    ['given up', `${at}, ${age(at)} ago, after ${plural(attempts, 'attempt')}`],
     ...(firstAt === undefined ? [] : ([['first', `${firstAt}; redriven in vain since`]] satisfies [string, string][])),
     ...('asked' in letter && letter.asked
       ? ([['redrive', 'asked for: done as soon as the processor works']] satisfies [string, string][])
@@ -75,7 +76,7 @@ export function notificationText(notification: DeadNotification, { colors: { bol
     ['notification', id],
     ['of', alertId === null ? `a digest for ${plain(userId)}` : `alert ${alertId} (${transition}), rule ${ruleId}, user ${plain(userId)}`],
     ['to', `${channel} ${plain(target)}`],
-    ['given up', `${reason}, after ${attempts} attempts since ${at.toISOString()}`],
+    ['given up', `${reason}, after ${plural(attempts, 'attempt')} since ${at.toISOString()}`],
     ['last answer', [status === null ? '' : String(status), plain(answer ?? 'none')].filter(Boolean).join(' ')],
   ];
   return rows.map(([name, value]) => `${bold(name.padEnd(12))} ${value}`).join('\n');
@@ -85,7 +86,7 @@ export function notificationText(notification: DeadNotification, { colors: { bol
 export function countsText(counts: ReadonlyMap<string, number>): string {
   const total = [...counts.values()].reduce((sum, count) => sum + count, 0);
   if (total === 0) return 'There are no dead letters.';
-  return `${total} dead letter${total === 1 ? '' : 's'}: ${[...counts].map(([name, count]) => `${name} ${count}`).join(', ')}`;
+  return `${plural(total, 'dead letter')}: ${[...counts].map(([name, count]) => `${name} ${count}`).join(', ')}`;
 }
 
 /** `42 s`, `3 min`, `5 h`, `12 d`. */

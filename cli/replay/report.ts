@@ -1,15 +1,14 @@
 import type { Range } from '../../pipeline/replay/range.ts';
 import type { ReplayProgress } from '../../pipeline/replay/replay.ts';
-import { bar, count, time } from '../progress-text.ts';
+import { Speed } from '../../pipeline/runtime/speed.ts';
+import { count, plural, shareText, time } from '../progress-text.ts';
 
-/** The rate is that of the last seconds. */
-const spanMs = 5_000;
-
-/** Tells how far a replay has come: a bar, the events, their rate, and how long it will still take. */
+/** Tells how far a replay has come: the share, the events, how fast it reads, and how long it will still take. */
 export class ReplayMeter {
   readonly #range: Range;
   readonly #withBar: boolean;
-  readonly #samples: { at: number; next: number; events: number }[] = [];
+  readonly #reading = new Speed();
+  readonly #passing = new Speed();
 
   constructor(range: Range, withBar: boolean) {
     this.#range = range;
@@ -17,21 +16,16 @@ export class ReplayMeter {
   }
 
   /** @param now ms of a monotonic clock */
-  text({ next, events }: ReplayProgress, now: number): string {
+  text({ next, events, read }: ReplayProgress, now: number): string {
     const { first, last } = this.#range;
-    const samples = this.#samples;
-    samples.push({ at: now, next, events });
-    while (samples.length > 2 && samples[1]!.at <= now - spanMs) samples.shift();
-    const [oldest] = samples;
-    const seconds = (now - oldest!.at) / 1_000;
-    const share = last < first ? 1 : Math.min(1, (next - first) / (last - first + 1));
-    const speed = seconds > 0 ? (next - oldest!.next) / seconds : 0;
+    // Of a filter by table or kind the log sends nothing else: the share and the time that is left are of all sequences.
+    const [reading, passing] = [this.#reading.at(read, now), this.#passing.at(next, now)];
     const parts = [
-      `${this.#withBar ? `${bar(share)} ` : ''}${Math.floor(share * 100)} %`,
-      `${count(events)} events`,
-      ...(seconds > 0 ? [`${count((events - oldest!.events) / seconds)}/s`] : []),
+      shareText(last < first ? 1 : (next - first) / (last - first + 1), this.#withBar),
+      plural(events, 'event'),
+      ...(reading === undefined ? [] : [`${count(reading)} read/s`]),
       `at sequence ${count(next - 1)} of ${count(last)}`,
-      ...(speed > 0 ? [`${time(Math.max(0, last + 1 - next) / speed)} left`] : []),
+      ...(passing ? [`${time(Math.max(0, last + 1 - next) / passing)} left`] : []),
     ];
     return parts.join(', ');
   }

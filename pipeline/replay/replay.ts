@@ -12,6 +12,8 @@ export interface ReplayProgress {
   readonly next: Seq;
   /** Events given to the target. */
   readonly events: number;
+  /** Events that were looked at in this run. */
+  readonly read: number;
 }
 
 /** What is done for good: the target's part, and from where it goes on. */
@@ -74,6 +76,7 @@ class Replay {
   readonly #pace: Pace;
   #next: Seq;
   #events: number;
+  #read = 0;
   #settled: Settled;
   /** The last event that was looked at. */
   #seen: LogEvent | undefined;
@@ -95,7 +98,7 @@ class Replay {
     const { signal } = this.#parts;
     await this.#save();
     try {
-      await this.#read(await this.#end());
+      await this.#readTo(await this.#end());
       if (!signal.aborted) return await this.#finish();
     } catch (error) {
       // What fails because it was told to stop is no failure.
@@ -123,7 +126,7 @@ class Replay {
     return Math.min(range.last, Math.max(0, ...newest.map((event) => event?.seq ?? 0)));
   }
 
-  async #read(end: Seq): Promise<void> {
+  async #readTo(end: Seq): Promise<void> {
     const { eventLog, filter, range, signal } = this.#parts;
     if (this.#next > end) return;
     const subjects = filter.subjects ? { subjects: filter.subjects } : {};
@@ -137,7 +140,7 @@ class Replay {
   }
 
   async #take(events: readonly LogEvent[]): Promise<void> {
-    const { target, signal, onProgress } = this.#parts;
+    const { target, signal } = this.#parts;
     const matching = events.filter((event) => this.#matches(event));
     for (let start = 0; start < matching.length; start += this.#pace.chunk) {
       const some = matching.slice(start, start + this.#pace.chunk);
@@ -150,8 +153,8 @@ class Replay {
     }
     const last = events.at(-1);
     if (last) this.#passed(last);
+    this.#read += events.length;
     await this.#saveWhenDue();
-    onProgress?.({ next: this.#next, events: this.#events });
   }
 
   #matches(event: LogEvent): boolean {
@@ -168,7 +171,7 @@ class Replay {
   }
 
   async #saveWhenDue(): Promise<void> {
-    this.#parts.onProgress?.({ next: this.#next, events: this.#events });
+    this.#parts.onProgress?.({ next: this.#next, events: this.#events, read: this.#read });
     if (performance.now() - this.#savedAt >= saveEveryMs) await this.#save();
   }
 

@@ -27,9 +27,16 @@ export interface RedisStanding {
   readonly namespaced?: boolean;
 }
 
+export interface RedisStateOptions {
+  /** For the state that stands beside the live one. */
+  readonly beside?: RedisStanding;
+  /** Whether `RedisKeys.processors` names it (default: a live one is named). */
+  readonly listed?: boolean;
+}
+
 /**
  * ARGV: prefix, expected seq and epoch ('' for none), new seq and epoch, name of a redrive or '', holes made and mended, expected namespace
- * ('' for the prefix), of a state beside what stands there and whether it must have a namespace, and the processor of a live one; then the effects.
+ * ('' for the prefix), of a state beside what stands there and whether it must have a namespace, and the processor if it is listed; then the effects.
  */
 const guarded = (effects: string): string => `#!lua
 ${standsLua}
@@ -41,7 +48,7 @@ local prefix, first = stored[3] or ARGV[1], 13
 ${effects}
 redis.call('HSET', KEYS[1], 'seq', ARGV[4], 'epoch', ARGV[5])
 if ARGV[2] == '' then redis.call('HSET', KEYS[1], 'from', ARGV[4] + 1) end
-if not KEYS[2] then redis.call('SADD', ARGV[1] .. ':processors', ARGV[12]) end
+if ARGV[12] ~= '' then redis.call('SADD', ARGV[1] .. ':processors', ARGV[12]) end
 if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'redriven', ARGV[6]) end
 for seq in string.gmatch(ARGV[7], '%d+') do redis.call('HSET', KEYS[1], 'hole:' .. seq, '') end
 for seq in string.gmatch(ARGV[8], '%d+') do redis.call('HDEL', KEYS[1], 'hole:' .. seq) end
@@ -97,15 +104,22 @@ export class RedisStateStore<Effects> implements StateStore<Effects> {
   readonly #effects: RedisEffects<Effects>;
   readonly #commit: RedisScript;
   readonly #beside: RedisStanding | undefined;
+  readonly #listed: boolean;
 
-  /** @param beside for the state that stands beside the live one */
-  constructor(client: RedisClient, processor: string, keys: RedisKeys, effects: RedisEffects<Effects>, beside?: RedisStanding) {
+  constructor(
+    client: RedisClient,
+    processor: string,
+    keys: RedisKeys,
+    effects: RedisEffects<Effects>,
+    { beside, listed = beside === undefined }: RedisStateOptions = {},
+  ) {
     this.#client = client;
     this.#processor = processor;
     this.#keys = keys;
     this.#effects = effects;
     this.#commit = new RedisScript(guarded(effects.lua));
     this.#beside = beside;
+    this.#listed = listed;
   }
 
   async offset(): Promise<Offset | undefined> {
@@ -115,8 +129,15 @@ export class RedisStateStore<Effects> implements StateStore<Effects> {
   async commit(effects: Effects, expected: Offset | undefined, next: Offset, holes?: Holes): Promise<CommitOutcome> {
     const redriven = next.redriven === expected?.redriven ? '' : (next.redriven ?? '');
     const beside = this.#beside;
-    const standing = beside ? [beside.standing(), beside.namespaced ? 1 : '', ''] : ['', '', this.#processor];
-    const about = [redriven, holes?.made.join() ?? '', holes?.mended.join() ?? '', expected?.namespace ?? '', ...standing];
+    const standing = beside ? [beside.standing(), beside.namespaced ? 1 : ''] : ['', ''];
+    const about = [
+      redriven,
+      holes?.made.join() ?? '',
+      holes?.mended.join() ?? '',
+      expected?.namespace ?? '',
+      ...standing,
+      this.#listed ? this.#processor : '',
+    ];
     const guard = [expected?.seq ?? '', expected?.epoch ?? '', next.seq, next.epoch, ...about];
     const answer = await this.#commit.run(
       this.#client,

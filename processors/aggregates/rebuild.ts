@@ -77,7 +77,7 @@ function aggregateBeside(client: RedisClient, record: RedisRecord, entry: Entry,
   const keys = namespaceOf(name, hash);
   const offsets = { live: liveKeys.offset(processorName), beside: keys.offset(processorName) };
   const standing = { record: record.key, standing: () => record.standing };
-  const store = new RedisStateStore(client, processorName, keys, redisAggregates(definition), standing);
+  const store = new RedisStateStore(client, processorName, keys, redisAggregates(definition), { beside: standing });
   return {
     name: record.name,
     store,
@@ -86,10 +86,9 @@ function aggregateBeside(client: RedisClient, record: RedisRecord, entry: Entry,
     begin: () => record.begin(offsets.beside, { hash }),
     // What was read of the record at the beginning may not be true any more.
     claim: (found) => record.claim(found, ['hash', hash]),
-    async clear() {
-      await record.wipe(keys.prefix, statePatterns);
-      // Nobody has read it yet.
-      await record.wipe(keys.prefix, ['forgotten']);
+    async clear(_refilled, progress) {
+      // What is forgotten, too: nobody has read it yet.
+      if (!record.empty) await record.wipe(keys.prefix, [...statePatterns, 'forgotten'], progress && { progress });
       await record.restart(offsets.beside);
     },
     holes: () => holesAt(client, offsets.beside),
@@ -101,7 +100,7 @@ function aggregateBeside(client: RedisClient, record: RedisRecord, entry: Entry,
         [offsets.live, offsets.beside, record.key, registryKey, namespacesKey, keys.lease(processorName)],
         [name, entry.text, entryText(definition), `${name}:${entry.hash}`, `${name}:${hash}`, entry.hash, keys.prefix],
       ),
-    async remove(signal) {
+    async remove(signal, progress) {
       const making = randomUUID();
       const begun = await dropScript.run(
         client,
@@ -111,7 +110,7 @@ function aggregateBeside(client: RedisClient, record: RedisRecord, entry: Entry,
       if (begun === 2) throw new HeadwaterError('rebuild_unclear', `what stands beside ${record.name} cannot be told from what is served`);
       if (begun !== 1) throw overtaken(record.name);
       record.dropped(making);
-      await record.wipe(keys.prefix, ['*'], { signal, spared: [offsets.beside, keys.lease(processorName)] });
+      await record.wipe(keys.prefix, ['*'], { signal, spared: [offsets.beside, keys.lease(processorName)], ...(progress && { progress }) });
       signal.throwIfAborted();
       await record.forget(offsets.beside);
     },

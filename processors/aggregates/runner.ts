@@ -66,7 +66,7 @@ export function startDefinition(context: RoleContext, definition: Definition, bu
   const { redis, eventLog, deadLetters, metrics, leaseMs } = parts;
   const keys = namespaceOf(definition.name, definition.hash);
   const { engine, fold } = definitionFold(context, definition, parts);
-  const store = new RedisStateStore(redis, processorName, keys, redisAggregates(definition));
+  const store = new RedisStateStore(redis, processorName, keys, redisAggregates(definition), { listed: false });
   const stopMetrics = metrics.watch(definition.name, engine);
   const holes = (): Promise<readonly Seq[]> => holesAt(redis, keys.offset(processorName));
   const letters = building ? new RebuildLetters({ deadLetters, eventLog, processor: fold.processor, holes }, context.log) : undefined;

@@ -1,16 +1,24 @@
 import { unexpectedAnswer, type RedisClient } from '../../pipeline/clients/redis.ts';
 import { difference, type Comparison, type Difference } from '../../pipeline/runner/rebuild/model.ts';
 import { Findings } from '../../pipeline/runner/rebuild/findings.ts';
+import { overtaken } from '../../pipeline/runner/rebuild/refusals.ts';
 import { scanKeys } from '../../pipeline/runner/redis-scan.ts';
 import { compareScript } from './rebuild-scripts.ts';
 
-const pageRows = 200;
+/** So many rows are compared in one call, during which Redis answers nobody else. Two calls under way at once were no faster on a busy machine. */
+const pageRows = 100;
+/** So few rows change places within some 25 ms: it is not worth while to look at them again. */
+const few = 1_000;
+/** Looking again is given up when more than this share is left. */
+const shrinks = 0.7;
 
 export interface ComparedCaches {
   readonly client: RedisClient;
   readonly prefixes: readonly [live: string, beside: string];
-  /** Keys of the offsets. */
-  readonly offsets: readonly [live: string, beside: string];
+  /** Keys of the offsets, and of the record of what stands beside. */
+  readonly keys: readonly [live: string, beside: string, record: string];
+  /** What stands beside, as the record says. */
+  readonly standing: string;
 }
 
 interface Shown {
@@ -18,62 +26,143 @@ interface Shown {
   readonly progress: (text: string) => void;
 }
 
-interface ComparedPages {
-  readonly comparison: Comparison;
-  readonly pages: number;
-}
+/** Compares the rows of two caches, and notes in Redis which of them differ, or may by now. Rows say of which sequence they are, so neither has to stand still. */
+export class CacheComparison {
+  readonly #caches: ComparedCaches;
+  readonly #shown: Shown;
+  readonly #findings = new Findings();
+  #pages = 0;
 
-/**
- * Compares the rows of two caches, and notes in Redis which of them differ, or may by now. Rows say of which sequence they are, so neither has to stand still.
- * @returns also how often it has asked for that: Redis has counted as many, unless it has lost some of it
- */
-export async function compareRows({ client, prefixes, offsets }: ComparedCaches, { signal, progress }: Shown): Promise<ComparedPages> {
-  const findings = new Findings();
-  let pages = 0;
-  const note = async (rows: readonly string[], others: boolean): Promise<number> => {
-    pages++;
-    const answer = await compareScript.run(client, offsets, [...prefixes, others ? 1 : '', ...rows]);
-    if (!Array.isArray(answer)) throw unexpectedAnswer('a comparison', answer);
-    const [touched = 0, ...different] = answer as number[];
-    for (const number of different) await findings.add(() => describe(client, prefixes, rows[number - 1]!));
-    return touched;
-  };
-  const [live, beside] = prefixes;
-  // First all rows that should be there, then those that are there and should not be.
-  for (const prefix of [beside, live]) {
-    for await (const found of scanKeys(client, prefix, 'row:*')) {
-      const rows = found.map((key) => key.slice(prefix.length + ':row:'.length));
-      for (let at = 0; at < rows.length; at += pageRows) {
-        signal.throwIfAborted();
-        await note(rows.slice(at, at + pageRows), prefix === live);
-      }
-      if (prefix === beside) findings.compared += rows.length;
-      progress(`${findings.compared} rows compared, ${findings.differences} differ`);
+  constructor(caches: ComparedCaches, shown: Shown) {
+    this.#caches = caches;
+    this.#shown = shown;
+  }
+
+  get comparison(): Comparison {
+    return this.#findings.comparison;
+  }
+
+  /** How often it has asked Redis to compare rows, which has counted as many, unless it has lost some of it. */
+  get pages(): number {
+    return this.#pages;
+  }
+
+  /** Compares all rows: first those that should be there, then those that are there and should not be, then what has changed meanwhile. */
+  async run(): Promise<void> {
+    const [live, beside] = this.#caches.prefixes;
+    const findings = this.#findings;
+    await this.#scan(beside, (rows, share) => {
+      findings.compared += rows;
+      const { compared, differences } = findings;
+      this.#shown.progress(`${percent(share)}, ${count(compared)} rows compared, ${count(differences)} differ`);
+    });
+    let looked = 0;
+    await this.#scan(live, (rows, share) => {
+      looked += rows;
+      const of = Math.max(findings.compared, looked);
+      this.#shown.progress(
+        `${percent(share)} of the live rows, ${count(looked)} of about ${count(of)} checked for what should not be there, ${count(findings.differences)} differ`,
+      );
+    });
+    findings.moving = await this.settle();
+  }
+
+  /**
+   * Looks again at rows that may differ by now, until few are left, or no fewer than before: those that are equal need not change places.
+   * @returns how many of them differ while one of the two cannot have seen the change yet
+   */
+  async settle(): Promise<number> {
+    let moving = 0;
+    for (let before = Infinity; ;) {
+      const tables = await this.#touched();
+      const rows = tables.reduce((sum, [, size]) => sum + size, 0);
+      if (rows === 0) return 0;
+      if (before < Infinity && (rows <= few || rows > before * shrinks)) return moving;
+      before = rows;
+      moving = await this.#lookAgain(tables, rows);
     }
   }
-  findings.moving = await recheck(client, beside, (rows) => note(rows, false), signal);
-  return { comparison: findings.comparison, pages };
+
+  async #lookAgain(tables: readonly (readonly [string, number])[], rows: number): Promise<number> {
+    const { client, prefixes } = this.#caches;
+    let [moving, done] = [0, 0];
+    for (const [table] of tables) {
+      let cursor = '0';
+      do {
+        const [next, keys] = await client.sscan(`${prefixes[1]}:touched:${table}`, cursor, 'COUNT', pageRows);
+        cursor = next;
+        done += keys.length;
+        moving += await this.#judge(
+          keys.map((key) => `${table}:${key}`),
+          false,
+        );
+        const share = percent(done / rows);
+        this.#shown.progress(`${share} of ${count(rows)} rows that have changed meanwhile looked at again`);
+      } while (cursor !== '0');
+    }
+    return moving;
+  }
+
+  /** Tables with rows that may differ by now, and how many. */
+  async #touched(): Promise<readonly (readonly [string, number])[]> {
+    const { client, prefixes } = this.#caches;
+    const tables = await client.smembers(`${prefixes[1]}:judged`);
+    return Promise.all(tables.map(async (table) => [table, await client.scard(`${prefixes[1]}:touched:${table}`)] as const));
+  }
+
+  /** All rows of one of the two; of those of the live cache only the ones that are not beside. */
+  async #scan(prefix: string, onPage: (rows: number, share: number) => void): Promise<void> {
+    const { client, prefixes } = this.#caches;
+    let [share, rows] = [0, 0];
+    const onLook = (looked: number): void => {
+      share = looked;
+      onPage(rows, share);
+      rows = 0;
+    };
+    for await (const found of scanKeys(client, prefix, 'row:*', onLook)) {
+      await this.#judge(
+        found.map((key) => key.slice(prefix.length + ':row:'.length)),
+        prefix === prefixes[0],
+      );
+      rows = found.length;
+    }
+    onPage(rows, 1);
+  }
+
+  /** Returns how many differ while one of the two cannot have seen the change yet. */
+  async #judge(rows: readonly string[], others: boolean): Promise<number> {
+    const { client, keys, prefixes, standing } = this.#caches;
+    let moving = 0;
+    for (let at = 0; at < rows.length; at += pageRows) {
+      this.#shown.signal.throwIfAborted();
+      const { args, order } = byTable(rows.slice(at, at + pageRows));
+      this.#pages++;
+      const answer = await compareScript.run(client, keys, [standing, ...prefixes, others ? 1 : '', ...args]);
+      if (Buffer.isBuffer(answer) && answer.toString() === 'overtaken') throw overtaken('cache');
+      if (!Array.isArray(answer)) throw unexpectedAnswer('a comparison', answer);
+      const [touched = 0, ...different] = answer as number[];
+      for (const number of different) await this.#findings.add(() => describe(client, prefixes, order[number]!));
+      moving += touched;
+    }
+    return moving;
+  }
 }
 
-/** What had changed while it was looked at is looked at again. Returns how much changes all the time. */
-async function recheck(
-  client: RedisClient,
-  b: string,
-  note: (rows: readonly string[]) => Promise<number>,
-  signal: AbortSignal,
-): Promise<number> {
-  let moving = 0;
-  for (const table of await client.smembers(`${b}:judged`)) {
-    let cursor = '0';
-    do {
-      signal.throwIfAborted();
-      const [next, keys] = await client.sscan(`${b}:touched:${table}`, cursor, 'COUNT', pageRows);
-      cursor = next;
-      if (keys.length > 0) moving += await note(keys.map((key) => `${table}:${key}`));
-    } while (cursor !== '0');
+/** Rows `<table>:<key>` as the script takes them, and in which order. */
+function byTable(rows: readonly string[]): { readonly args: readonly (string | number)[]; readonly order: readonly string[] } {
+  const tables = new Map<string, string[]>();
+  for (const row of rows) {
+    const table = row.slice(0, Math.max(0, row.indexOf(':')));
+    const found = tables.get(table);
+    if (found) found.push(row);
+    else tables.set(table, [row]);
   }
-  return moving;
+  const args = [...tables].flatMap(([table, found]) => [table, found.length, ...found.map((row) => row.slice(table.length + 1))]);
+  return { args, order: [...tables.values()].flat() };
 }
+
+const percent = (share: number): string => `${Math.floor(Math.min(1, share) * 100)} %`;
+const count = (value: number): string => value.toLocaleString('en-US');
 
 async function describe(client: RedisClient, prefixes: ComparedCaches['prefixes'], row: string): Promise<Difference> {
   const [live, beside] = await Promise.all(prefixes.map((prefix) => client.hmget(`${prefix}:row:${row}`, 'seq', 'event')));

@@ -7,10 +7,12 @@ import { standsLua, swapLua } from '../../pipeline/runner/redis-lua.ts';
  * in both, so only those change places that the comparison found to differ, or that have changed since it began: all of them, and the offsets, in one Lua call.
  *
  * Beside the live ones, within `{hw}:rebuild:cache`, stand the same keys as there, and while it is compared:
- * - `differs:<table>`, `touched:<table>`: sets of keys of rows that differ, and of rows that may by now
+ * - `differs:<table>`, `touched:<table>`: sets of keys of rows that differ, and of rows that may by now. What is found equal leaves both: a fold that changes it later notes it anew,
+ *   and the live one has no change of it before it that the one beside has not had
  * - `judged`: set of these tables
  * - `comparison`: hash; `id`: which comparison it is, and a fold that does not know of it makes another one due; `making` and `hidden`: which live cache it began with, and what
- *   that one hid; `pages`: how often rows were compared since; `compared`: it has come to its end; `unsettled`: another one is due, also since a whole table has changed
+ *   that one hid; `pages`: how often rows were compared since; `compared`: it has come to its end; `unsettled`: another one is due, `table`: since a whole table has changed, `fold`:
+ *   since another process has folded
  *
  * The record's `refilled` is of a backfill that brought back what the log no longer held.
  */
@@ -25,9 +27,12 @@ local function hiddenBy(prefix)
   return redis.sha1hex(table.concat(tables))
 end`;
 
+/** Why another comparison was due: a whole table has changed, or the live cache is another one; another process has folded. */
+export const dueTo = { nothing: 0, fold: 1, table: 2 } as const;
+
 /**
  * Begins a comparison, in one call: another's is there as a whole, or not at all. KEYS: the record, the live offset; ARGV: what stands beside, both prefixes, which comparison.
- * Answers whether another one was due, since a whole table had changed or another fold had been at work.
+ * Answers whether another one was due, and why: see `dueTo`.
  */
 export const beginScript = new RedisScript(`#!lua
 ${standsLua}
@@ -35,65 +40,102 @@ ${hiddenLua}
 if not stands(KEYS[1], ARGV[1]) then return 'overtaken' end
 local a, b = ARGV[2], ARGV[3]
 for _, name in ipairs(redis.call('SMEMBERS', b .. ':judged')) do redis.call('UNLINK', b .. ':differs:' .. name, b .. ':touched:' .. name) end
-local due = redis.call('HEXISTS', b .. ':comparison', 'unsettled')
+local due = redis.call('HGET', b .. ':comparison', 'unsettled')
 redis.call('UNLINK', b .. ':judged', b .. ':comparison')
 redis.call('HSET', b .. ':comparison', 'id', ARGV[4], 'making', redis.call('HGET', KEYS[2], 'making') or '', 'hidden', hiddenBy(a))
-return due`);
+if due == 'table' then return ${dueTo.table} end
+return due and ${dueTo.fold} or ${dueTo.nothing}`);
 
 /**
- * KEYS: live offset, the one beside; ARGV: prefixes of the live cache and of the one beside, '1' to pass over rows that are beside, too, then `<table>:<key>` of rows. A row that
- * one of the two cannot have seen yet is `touched`; one that differs at the same offset is in `differs`. Answers how many are touched since they differ, and the numbers of those
- * that are new in `differs`.
+ * KEYS: live offset, the one beside, the record; ARGV: what stands beside, prefixes of the live cache and of the one beside, '1' to pass over rows that are beside, too, then for each
+ * table its name, the number of rows and their keys. A row that one of the two cannot have seen yet is `touched`; one that differs at the same offset is in `differs`. Answers how
+ * many are touched since they differ, and for those that are new in `differs` how many rows of this call come before them.
  */
 export const compareScript = new RedisScript(`#!lua
-local a, b = ARGV[1], ARGV[2]
+${standsLua}
+if not stands(KEYS[3], ARGV[1]) then return 'overtaken' end
+local call = redis.call
+local a, b, others = ARGV[2], ARGV[3], ARGV[4] == '1'
 local live, beside = redis.call('HMGET', KEYS[1], 'seq', 'epoch'), redis.call('HMGET', KEYS[2], 'seq', 'epoch')
 local same = live[2] == beside[2]
 local ends = {tonumber(live[1] or 0), tonumber(beside[1] or 0)}
-local known = {[a] = {}, [b] = {}}
-local function hides(prefix, name)
-  local found = known[prefix][name]
-  if not found then
-    found = {truncated = redis.call('HGET', prefix .. ':truncated', name), whole = redis.call('SISMEMBER', prefix .. ':uncached', name) == 1}
-    known[prefix][name] = found
-  end
-  return found
+local answer, before = {0}, 0
+local function hidden(prefix, name)
+  local truncated = redis.call('HGET', prefix .. ':truncated', name)
+  return {truncated = tonumber(truncated or 0), whole = redis.call('SISMEMBER', prefix .. ':uncached', name) == 1}
 end
-local function look(prefix, name, key)
-  local row = redis.call('HMGET', prefix .. ':row:' .. name .. ':' .. key, 'seq', 'event')
-  local by, seq = hides(prefix, name), tonumber(row[1] or 0)
-  local seen = row[2] and seq > tonumber(by.truncated or 0) and not by.whole
-  return {seq = seq, event = row[2], seen = seen, by = by, listed = redis.call('SISMEMBER', prefix .. ':keys:' .. name, key) == 1}
+local function isEqual(one, two)
+  if one.seen and two.seen then return one.event == two.event and one.seq == two.seq and one.listed == two.listed end
+  if one.seen or two.seen then return false end
+  -- Neither is seen. But one may be by what the other knows of its table, which changes places, too; or as soon as the live one comes to where it was there and not yet gone.
+  return (one.event == two.event and one.seq == two.seq) or (one.hidesSame and not one.isApart)
 end
-local answer = {0}
-local function judge(n, name, key)
-  local one, two = look(a, name, key), look(b, name, key)
-  local hidden = not one.seen and not two.seen
-  if hidden then
-    -- The one may be seen by what the other knows of its table, and that changes places, too.
-    local sameRow = one.event == two.event and one.seq == two.seq
-    if sameRow or (one.by.truncated == two.by.truncated and one.by.whole == two.by.whole) then return end
-  elseif one.seen and two.seen and one.seq == two.seq and one.event == two.event and one.listed == two.listed then
-    return
+local function judgeTable(name, judged, numbers)
+  local hides = {hidden(a, name), hidden(b, name)}
+  local hidesSame = hides[1].truncated == hides[2].truncated and hides[1].whole == hides[2].whole
+  local truncated = math.max(hides[1].truncated, hides[2].truncated)
+  local whole = hides[1].whole or hides[2].whole
+  local rows = {a .. ':row:' .. name .. ':', b .. ':row:' .. name .. ':'}
+  local listed = {call('SMISMEMBER', a .. ':keys:' .. name, unpack(judged)), call('SMISMEMBER', b .. ':keys:' .. name, unpack(judged))}
+  local touched, differs = b .. ':touched:' .. name, b .. ':differs:' .. name
+  local noted, settled = call('EXISTS', touched, differs) > 0, {}
+  local function look(which, n, row)
+    local seq, by = tonumber(row[1] or 0), hides[which]
+    local seen = row[2] and seq > by.truncated and not by.whole
+    return {seq = seq, event = row[2], seen = seen, listed = listed[which][n], newest = math.max(seq, by.truncated), hidesSame = hidesSame}
   end
-  redis.call('SADD', b .. ':judged', name)
-  if hidden then
-    redis.call('SADD', b .. ':touched:' .. name, key)
-  elseif same and (one.seq > ends[2] or two.seq > ends[1]) then
-    redis.call('SADD', b .. ':touched:' .. name, key)
-    answer[1] = answer[1] + 1
-  elseif redis.call('SADD', b .. ':differs:' .. name, key) == 1 then
-    answer[#answer + 1] = n - 3
+  local function judge(n, key, here, there)
+    local one, two = look(1, n, here), look(2, n, there)
+    one.isApart = same and (one.newest > ends[2] or two.newest > ends[1])
+    if isEqual(one, two) then return true end
+    call('SADD', b .. ':judged', name)
+    noted = true
+    if one.isApart or (not one.seen and not two.seen) then
+      call('SADD', touched, key)
+      if one.seen or two.seen then answer[1] = answer[1] + 1 end
+    else
+      if call('SADD', differs, key) == 1 then answer[#answer + 1] = numbers[n] end
+      call('SREM', touched, key)
+    end
+    return false
+  end
+  for n, key in ipairs(judged) do
+    local here, there = call('HMGET', rows[1] .. key, 'seq', 'event'), call('HMGET', rows[2] .. key, 'seq', 'event')
+    -- Nearly all are equal.
+    local equal = here[2] and not whole and here[2] == there[2] and here[1] == there[1] and listed[1][n] == listed[2][n] and tonumber(here[1]) > truncated
+    if equal or judge(n, key, here, there) then settled[#settled + 1] = key end
+  end
+  if noted and #settled > 0 then
+    call('SREM', touched, unpack(settled))
+    call('SREM', differs, unpack(settled))
   end
 end
-for n = 4, #ARGV do
-  if ARGV[3] ~= '1' or redis.call('EXISTS', b .. ':row:' .. ARGV[n]) == 0 then
-    local name, key = string.match(ARGV[n], '^([^:]*):(.*)$')
-    judge(n, name or ARGV[n], key or '')
+local n = 5
+while ARGV[n] do
+  local name, last = ARGV[n], n + 1 + tonumber(ARGV[n + 1])
+  local row, judged, numbers = b .. ':row:' .. name .. ':', {}, {}
+  for at = n + 2, last do
+    if not others or redis.call('EXISTS', row .. ARGV[at]) == 0 then
+      judged[#judged + 1] = ARGV[at]
+      numbers[#numbers + 1] = before
+    end
+    before = before + 1
   end
+  if #judged > 0 then judgeTable(name, judged, numbers) end
+  n = last + 1
 end
 redis.call('HINCRBY', b .. ':comparison', 'pages', 1)
 return answer`);
+
+/** Lua: how many rows would change places. */
+const changingLua = `
+local function changing(prefix)
+  local rows = 0
+  for _, name in ipairs(redis.call('SMEMBERS', prefix .. ':judged')) do
+    rows = rows + redis.call('SCARD', prefix .. ':differs:' .. name) + redis.call('SCARD', prefix .. ':touched:' .. name)
+  end
+  return rows
+end`;
 
 /**
  * Ends a comparison, if all that it has found is there: Redis may lose the last of what it was told in a crash, also of before this. KEYS: the record; ARGV: what stands beside, its
@@ -101,17 +143,21 @@ return answer`);
  */
 export const endScript = new RedisScript(`#!lua
 ${standsLua}
+${changingLua}
 if not stands(KEYS[1], ARGV[1]) then return 'overtaken' end
 local b = ARGV[2]
 local comparison = redis.call('HMGET', b .. ':comparison', 'id', 'pages')
 -- Without the note the flip asks for another one.
 if comparison[1] ~= ARGV[3] or (comparison[2] or '0') ~= ARGV[4] then return 0 end
 redis.call('HSET', b .. ':comparison', 'compared', 1)
-local rows = 0
-for _, name in ipairs(redis.call('SMEMBERS', b .. ':judged')) do
-  rows = rows + redis.call('SCARD', b .. ':differs:' .. name) + redis.call('SCARD', b .. ':touched:' .. name)
-end
-return rows`);
+return changing(b)`);
+
+/** How many rows would change places in a flip. KEYS: the record; ARGV: what stands beside, its prefix. */
+export const changingScript = new RedisScript(`#!lua flags=no-writes
+${standsLua}
+${changingLua}
+if not stands(KEYS[1], ARGV[1]) then return 'overtaken' end
+return changing(ARGV[2])`);
 
 /**
  * Lua: does the comparison hold for the flip? Not when the live cache has been emptied or filled anew meanwhile, nor when it hides something that it did not hide and that is not
@@ -122,7 +168,7 @@ local comparison = redis.call('HMGET', b .. ':comparison', 'id', 'compared', 'un
 local hidden = {hiddenBy(a), hiddenBy(b)}
 if comparison[1] ~= ARGV[5] or not comparison[2] or comparison[3] then return 'compare' end
 if comparison[4] ~= (redis.call('HGET', KEYS[1], 'making') or '') or (hidden[1] ~= comparison[5] and hidden[1] ~= hidden[2]) then
-  redis.call('HSET', b .. ':comparison', 'unsettled', 1)
+  redis.call('HSET', b .. ':comparison', 'unsettled', 'table')
   return 'compare'
 end`;
 
@@ -173,14 +219,19 @@ if refilled and refilled ~= '' and from then
 end
 redis.call('HDEL', KEYS[3], 'refilled')`;
 
-/** KEYS and ARGV: besides those of the guard both prefixes, which comparison, and which making the live cache is from then on. */
+/**
+ * KEYS and ARGV: besides those of the guard both prefixes, which comparison, which making the live cache is from then on, and how many rows may change places at most. `large`: more
+ * would, and it has not been flipped.
+ */
 export const flipScript = new RedisScript(`#!lua
 ${flipGuard}
 ${hiddenLua}
+${changingLua}
 ${swapLua}
 local a, b = ARGV[3], ARGV[4]
 local by = b .. ':swap'
 ${comparisonHolds}
+if ARGV[7] ~= '' and changing(b) > tonumber(ARGV[7]) then return 'large' end
 ${exchangeRows}
 ${exchangeHidden}
 ${wholeEpoch}

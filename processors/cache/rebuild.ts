@@ -1,33 +1,35 @@
 import { randomUUID } from 'node:crypto';
 import { unexpectedAnswer, type RedisClient } from '../../pipeline/clients/redis.ts';
-import type { Beside, Refilled } from '../../pipeline/runner/rebuild/model.ts';
+import type { Beside, Refilled, Steering } from '../../pipeline/runner/rebuild/model.ts';
 import { overtaken } from '../../pipeline/runner/rebuild/refusals.ts';
 import { holesAt, RedisRecord, runFlip } from '../../pipeline/runner/rebuild/redis-record.ts';
 import { RedisKeys } from '../../pipeline/runner/redis-keys.ts';
 import { RedisStateStore, type RedisEffects } from '../../pipeline/runner/redis-state-store.ts';
 import type { CacheEffects } from './fold.ts';
-import { compareRows } from './rebuild-comparison.ts';
-import { beginScript, endScript, flipScript } from './rebuild-scripts.ts';
+import { CacheComparison } from './rebuild-comparison.ts';
+import { beginScript, changingScript, dueTo, endScript, flipScript } from './rebuild-scripts.ts';
 import { encodeTable, redisCache } from './redis-cache.ts';
 
 /** A fold that notes which rows it changes, while it is being compared. */
 function notingEffects(noting: () => string): RedisEffects<CacheEffects> {
   const lua = `
 local comparison = redis.call('HGET', prefix .. ':comparison', 'id')
-local unsettled = comparison and comparison ~= ARGV[first]
+if comparison and comparison ~= ARGV[first] then redis.call('HSETNX', prefix .. ':comparison', 'unsettled', 'fold') end
 local whole, noted = tonumber(ARGV[first + 1]), tonumber(ARGV[first + 2])
 first = first + 3
 for n = first, first + whole - 1 do
   -- What happens to a table that is not held changes nothing.
-  if redis.call('SISMEMBER', prefix .. ':uncached', ARGV[n]) == 0 then unsettled = true end
+  if redis.call('SISMEMBER', prefix .. ':uncached', ARGV[n]) == 0 then redis.call('HSET', prefix .. ':comparison', 'unsettled', 'table') end
 end
 first = first + whole
-if unsettled then redis.call('HSET', prefix .. ':comparison', 'unsettled', 1) end
-for n = first, first + 2 * noted - 1, 2 do
-  redis.call('SADD', prefix .. ':judged', ARGV[n])
-  redis.call('SADD', prefix .. ':touched:' .. ARGV[n], ARGV[n + 1])
+for n = 1, noted do
+  local name, last = ARGV[first], first + 1 + tonumber(ARGV[first + 1])
+  if redis.call('SISMEMBER', prefix .. ':uncached', name) == 0 then
+    redis.call('SADD', prefix .. ':judged', name)
+    for from = first + 2, last, 1000 do redis.call('SADD', prefix .. ':touched:' .. name, unpack(ARGV, from, math.min(from + 999, last))) end
+  end
+  first = last + 1
 end
-first = first + 2 * noted
 ${redisCache.lua}`;
   return {
     lua,
@@ -38,14 +40,19 @@ ${redisCache.lua}`;
       const { tables, uncached } = effects;
       const truncated = [...tables].flatMap(([table, changes]) => (changes.truncated === undefined ? [] : [table]));
       const whole = [...uncached.keys(), ...truncated].map(encodeTable);
-      const noted = [...tables].flatMap(([table, { rows }]) => [...rows.keys()].flatMap((key) => [encodeTable(table), key]));
-      return [comparison, whole.length, noted.length / 2, ...whole, ...noted, ...args];
+      const noted = [...tables].filter(([, { rows }]) => rows.size > 0);
+      const rows = noted.flatMap(([table, changes]) => [encodeTable(table), changes.rows.size, ...changes.rows.keys()]);
+      return [comparison, whole.length, noted.length, ...whole, ...rows, ...args];
     },
   };
 }
 
-/** How long a flip takes for each row that changes places, about, in ms. */
-const flipRowMs = 0.025;
+/** How long a flip takes in which so many rows change places, about, in ms. */
+const pauseOf = (rows: number): number => Math.round(rows * 0.025);
+/** So many rows more than the comparison has told of may change places without a word. */
+const slack = 4_000;
+/** So often it is looked again at what has changed, when it is too much for a flip. */
+const mostAttempts = 10;
 const again = 'a table has been truncated, or was left out, after the comparison before, or the live cache was filled anew';
 
 /** A second cache in Redis, and how it takes the place of the live one under its names. */
@@ -55,6 +62,9 @@ export function cacheBeside(client: RedisClient, keys: RedisKeys = new RedisKeys
   const [a, b] = [keys.prefix, besideKeys.prefix];
   const offsets = [keys.offset('cache'), besideKeys.offset('cache')] as const;
   let noting = '';
+  /** How many rows may change places in a flip; undefined: all. */
+  let allowed: number | undefined;
+  let attempts = 0;
   /** `from` of the offset beside becomes that of the whole epoch in the flip, if what it folds had been brought back before. */
   const notedRefilled = (refilled: Refilled | undefined): Record<string, string> => ({
     refilled: refilled ? JSON.stringify(refilled) : '',
@@ -64,10 +74,12 @@ export function cacheBeside(client: RedisClient, keys: RedisKeys = new RedisKeys
     'cache',
     besideKeys,
     notingEffects(() => noting),
-    { record: record.key, standing: () => record.standing },
+    { beside: { record: record.key, standing: () => record.standing } },
   );
   // Its lease is of who works there, and not of what stands there.
   const spared = [offsets[1], besideKeys.lease('cache')];
+  const comparing = ({ signal, progress }: Pick<Steering, 'signal' | 'progress'>): CacheComparison =>
+    new CacheComparison({ client, prefixes: [a, b], keys: [...offsets, record.key], standing: record.standing }, { signal, progress });
   return {
     name: 'cache',
     store,
@@ -75,9 +87,9 @@ export function cacheBeside(client: RedisClient, keys: RedisKeys = new RedisKeys
     status: () => record.status({ beside: offsets[1], live: offsets[0] }),
     begin: (refilled) => record.begin(offsets[1], notedRefilled(refilled)),
     claim: (found) => record.claim(found),
-    async clear(refilled) {
+    async clear(refilled, progress) {
       await record.set(notedRefilled(refilled));
-      await record.wipe(b, ['*'], { spared });
+      if (!record.empty) await record.wipe(b, ['*'], { spared, ...(progress && { progress }) });
       await record.restart(offsets[1]);
     },
     holes: () => holesAt(client, offsets[1]),
@@ -88,16 +100,31 @@ export function cacheBeside(client: RedisClient, keys: RedisKeys = new RedisKeys
         noting = randomUUID();
         due = await beginScript.run(client, [record.key, offsets[0]], [record.standing, a, b, noting]);
       });
-      const why = answered(due) === 1 ? `again, since ${again}: ` : '';
-      const progress = (text: string): void => steering.progress(`${why}${text}`);
-      const { comparison, pages } = await compareRows({ client, prefixes: [a, b], offsets }, { signal: steering.signal, progress });
-      const changing = answered(await endScript.run(client, [record.key], [record.standing, b, noting, pages]));
-      return { ...comparison, pauseMs: Math.round(changing * flipRowMs) };
+      // It is due, too, when another process has folded since, as one does that goes on with what a command has left: that is no reason to tell.
+      const why = answered(due) === dueTo.table ? `again, since ${again}: ` : '';
+      const comparison = comparing({ signal: steering.signal, progress: (text) => steering.progress(`${why}${text}`) });
+      await comparison.run();
+      const changing = answered(await endScript.run(client, [record.key], [record.standing, b, noting, comparison.pages]));
+      [allowed, attempts] = [changing + slack, 0];
+      return { ...comparison.comparison, changing, pauseMs: pauseOf(changing) };
     },
-    flip: () => runFlip(record, flipScript, [...offsets, record.key], [a, b, noting, randomUUID()]),
-    async remove(signal) {
+    async flip(steering) {
+      for (;;) {
+        const args = [a, b, noting, randomUUID(), allowed ?? ''];
+        const outcome = await runFlip(record, flipScript, [...offsets, record.key], args, ['large'] as const);
+        if (outcome !== 'large') return outcome;
+        // It has been waited for, and what was changed meanwhile has been noted. Nothing is committed beside now, so that the live one comes to the same.
+        attempts++;
+        await comparing(steering).settle();
+        const rows = answered(await changingScript.run(client, [record.key], [record.standing, b]));
+        if (allowed === undefined || (rows <= allowed && attempts < mostAttempts)) continue;
+        steering.pausing?.({ rows, ms: pauseOf(rows) });
+        allowed = attempts < mostAttempts ? rows + slack : undefined;
+      }
+    },
+    async remove(signal, progress) {
       await record.drop();
-      await record.wipe(b, ['*'], { signal, spared });
+      await record.wipe(b, ['*'], { signal, spared, ...(progress && { progress }) });
       signal.throwIfAborted();
       await record.forget(offsets[1]);
     },

@@ -103,6 +103,21 @@ describe('headwater consumers', function () {
     expect((await manager.consumers.info('EVENTS', 'foreign')).name).to.equal('foreign');
   });
 
+  it('says to whoever comes with a team’s URL that it is one', async () => {
+    const team = await server.add('sales', '--new');
+    for (const args of [
+      ['consumers', 'list'],
+      ['tail', '--from', '1', '-n', '1'],
+      ['replay', '--from', 'oldest', '--dry-run'],
+    ]) {
+      const { code, stderr } = await callCli(args, { NATS_URL: team.NATS_URL });
+      expect(code, stderr).to.equal(3);
+      expect(stderr)
+        .to.include(`the user 'sales' of nats://sales:***@`)
+        .and.match(/next: a team's user .* the operator's URL in NATS_URL/);
+    }
+  });
+
   it('prints the configuration to add where the server is not ours', async () => {
     const [{ nats }, stream, subject] = [await testServers(), freshStreamName(), freshStreamName()];
     const manager = await jetstreamManager(server.operator);

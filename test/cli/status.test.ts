@@ -170,13 +170,14 @@ describe('headwater status of backfills and rebuilds', function () {
     const capture = await fixture.streaming({ env: { HEADWATER_BACKFILL_CHUNK: '100' }, snapshot: false });
     expect(await copies()).to.deep.equal([]);
     await operator.ask({ names: ['public.prices'], rate: 200 });
-    await operator.rows('public.prices', 200);
+    // A rate is told of three seconds at least.
+    await operator.rows('public.prices', 800);
     await operator.ask({ names: ['public.trades'], where: '1 / (id - 500) >= 0' });
     const { backfills, problems: wrong } = await status();
     const [prices, trades] = backfills!;
     expect(wrong.filter((problem) => problem.includes('backfill'))).to.deep.equal([]);
     expect(prices).to.include({ table: 'public.prices', state: 'running', total: 3_000, rate: 200 });
-    expect(prices!.rows).to.be.within(200, 2_900);
+    expect(prices!.rows).to.be.within(800, 2_900);
     expect([isTime(prices!.since), isTime(prices!.changedAt), prices!.since! < prices!.changedAt]).to.deep.equal([true, true, true]);
     expect(trades).to.include({ table: 'public.trades', state: 'pending', where: '1 / (id - 500) >= 0' });
     expect(await shown())

@@ -10,6 +10,7 @@ import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
 import { silentLogger } from '../../pipeline/runtime/logging.ts';
 import { writeRunFile } from '../../cli/run-file.ts';
 import { freshDatabase, freshStreamName, testServers, type FreshDatabase } from '../support/servers.ts';
+import { until } from '../support/role-context.ts';
 import { callCli } from './support/call-cli.ts';
 import { runCli, startCli } from './support/run-cli.ts';
 
@@ -147,6 +148,27 @@ y" int PRIMARY KEY);
     it('tail of one table leaves out the others', async () => {
       const { stdout } = await callCli(['tail', 'other', '--from', '1', '-n', '1', '--json'], env);
       expect(stdout).to.match(/^\{"seq":3,/);
+    });
+
+    it('tail beyond the end says what it waits for, and shows it when it comes', async () => {
+      let said = '';
+      const tail = callCli(['tail', '--from', '5', '-n', '1', '--json'], env, { onError: (text) => (said += text) });
+      await until(() => said !== '', 20_000);
+      // Longer than it takes to look whether the log is still what it was.
+      await new Promise((resolve) => setTimeout(resolve, 1_500));
+      for (const seq of [4, 5])
+        await events.append([{ subject: `${env['HEADWATER_SUBJECT']}._tick`, data: Buffer.from(bodies[1]!) }], seq - 1);
+      expect(await tail).to.deep.equal({
+        code: 0,
+        stdout: `{"seq":5,"event":${bodies[1]}}\n`,
+        stderr: 'The log ends at 3: waiting for 5.\n',
+      });
+      // The next one is what everybody waits for.
+      const next = new AbortController();
+      const quiet = callCli(['tail', '--from', '6'], env, { signal: next.signal });
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      next.abort();
+      expect((await quiet).stderr).to.equal('');
     });
 
     it('tail ends with 0 on SIGTERM, and quietly when nobody reads', async () => {

@@ -229,7 +229,9 @@ describe('rebuild of a processor of one’s own', () => {
           .catch((error: unknown) => (error as Error).message);
         expect(failure).to.equal('Ctrl-C');
         expect(await place.read()).to.deep.equal(before);
-        expect((await rebuildOf().status())?.state).to.equal('filling');
+        const left = await rebuildOf().status();
+        expect(left?.state).to.equal('filling');
+        expect(left?.since).to.match(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
         // The removal has begun, and was killed.
         if (name === 'Redis') await redis.client.hset(`${redis.keys.prefix}:rebuild:counter`, 'state', 'dropping');
         else await pool.query(`UPDATE headwater.processor_rebuilds SET state = 'dropping' WHERE processor = 'counter'`);

@@ -6,8 +6,11 @@ export interface FatalRoad {
   readonly url: string;
   /** How many pieces have been sent since `at`. */
   readonly sent: number;
-  /** When the nth piece from now on has been sent, and before it arrives, `act` is called; what does not pass is lost. */
-  at(nth: number, act: () => 'passes' | 'lost'): void;
+  /**
+   * When the nth piece from now on has been sent, and before it arrives, `act` is called; what does not pass is lost.
+   * @param from the first piece that counts: the first of which this is true
+   */
+  at(nth: number, act: () => 'passes' | 'lost', from?: (piece: Buffer) => boolean): void;
   close(): Promise<void>;
 }
 
@@ -17,9 +20,15 @@ export interface FatalRoad {
  */
 export async function fatalRoad(serverUrl: string): Promise<FatalRoad> {
   const url = new URL(serverUrl);
-  let [sent, fatal] = [0, Infinity];
+  let [sent, left] = [0, Infinity];
   let act: () => 'passes' | 'lost' = () => 'passes';
-  const proxy = await tcpProxy(Number(url.port), () => ++sent !== fatal || act() === 'passes');
+  let from: ((piece: Buffer) => boolean) | undefined;
+  const proxy = await tcpProxy(Number(url.port), (piece) => {
+    sent++;
+    if (from?.(piece) === false) return true;
+    from = undefined;
+    return --left !== 0 || act() === 'passes';
+  });
   url.hostname = '127.0.0.1';
   url.port = String(proxy.port);
   return {
@@ -27,8 +36,8 @@ export async function fatalRoad(serverUrl: string): Promise<FatalRoad> {
     get sent() {
       return sent;
     },
-    at(nth, what) {
-      [sent, fatal, act] = [0, nth, what];
+    at(nth, what, first) {
+      [sent, left, act, from] = [0, nth, what, first];
     },
     close: () => proxy.close(),
   };

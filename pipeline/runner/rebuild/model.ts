@@ -52,8 +52,16 @@ export interface Comparison {
   readonly apart?: string;
   /** Why nothing at all could be compared. A rebuild flips it only when it is told to. */
   readonly uncompared?: string;
-  /** How long the store will answer nobody in the flip, about, in ms, where that grows with the differences. */
+  /** How many rows change places in the flip, where the store answers nobody else meanwhile: those that differ, and those that have changed since they were compared. */
+  readonly changing?: number;
+  /** How long that takes, about, in ms. */
   readonly pauseMs?: number;
+}
+
+/** The store will answer nobody else for so long (ms, about), while so many rows change places. */
+export interface FlipPause {
+  readonly rows: number;
+  readonly ms: number;
 }
 
 /** So many differences are listed. */
@@ -77,6 +85,8 @@ export interface Steering {
   readonly signal: AbortSignal;
   /** Shows how far it is, or what it waits for. */
   readonly progress: (text: string) => void;
+  /** Told right before a flip in which many more rows change places than the comparison has told of. */
+  readonly pausing?: (pause: FlipPause) => void;
   /** Lets the fold come to this sequence, and no further. False when it is beyond it, or does not come there in time. */
   reach(seq: Seq, withinMs?: number): Promise<boolean>;
   /** Lets the fold come as far as it can: there is nothing to stay behind. */
@@ -107,8 +117,11 @@ export interface Beside<Effects> {
   begin(refilled?: Refilled): Promise<string>;
   /** Takes over what stands there, when it is still what was found. As `begin`, it returns which making it is now. */
   claim(found: BesideStatus): Promise<string>;
-  /** Empties what is being filled, which begins at the log's oldest event again. */
-  clear(refilled?: Refilled): Promise<void>;
+  /**
+   * Empties what is being filled, which begins at the log's oldest event again.
+   * @param progress told how far it is, where that may take long
+   */
+  clear(refilled?: Refilled, progress?: (text: string) => void): Promise<void>;
   /** The sequences of all events that it lacks since they could not be applied. */
   holes(): Promise<readonly Seq[]>;
   compare(steering: Steering): Promise<Comparison>;
@@ -118,7 +131,7 @@ export interface Beside<Effects> {
    */
   flip(steering: Steering): Promise<FlipOutcome>;
   /** Removes what stands beside; interrupted, it says `dropping` until it is gone. */
-  remove(signal: AbortSignal): Promise<void>;
+  remove(signal: AbortSignal, progress?: (text: string) => void): Promise<void>;
 }
 
 /** How far a rebuild is. */
@@ -130,8 +143,8 @@ export interface RebuildProgress {
   /** Where it began, and where the log ends. */
   readonly first: Seq;
   readonly last: Seq;
-  /** Events a second. */
-  readonly rate: number;
+  /** Events a second of late; undefined as long as that cannot be told. */
+  readonly rate: number | undefined;
   readonly detail?: string;
 }
 
@@ -146,6 +159,8 @@ export interface RebuildOptions {
   readonly insist?: boolean;
   readonly onProgress?: (progress: RebuildProgress) => void;
   readonly onCompared?: (comparison: Comparison) => void;
+  /** Many more rows change places in the flip, which comes now, than the comparison has told of. */
+  readonly onPause?: (pause: FlipPause) => void;
   /**
    * The log no longer holds what was before its oldest event: called before anything is filled. Returns the sequence from which on the log holds a
    * backfill of every table; undefined: it is to be done without. Throws where that was not wanted.

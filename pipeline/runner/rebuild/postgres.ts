@@ -30,7 +30,7 @@ export function besideName(processor: string): string {
 }
 
 const statusQuery = `
-  SELECT r.state, r.since::text AS since, r.making, b.seq AS beside_seq, b.epoch AS beside_epoch, l.seq AS live_seq, l.epoch AS live_epoch
+  SELECT r.state, to_char(r.since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS since, r.making, b.seq AS beside_seq, b.epoch AS beside_epoch, l.seq AS live_seq, l.epoch AS live_epoch
   FROM headwater.processor_rebuilds r
   LEFT JOIN headwater.processor_offsets b ON b.processor = $2
   LEFT JOIN headwater.processor_offsets l ON l.processor = $1

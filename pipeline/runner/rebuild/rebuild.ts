@@ -3,6 +3,7 @@ import type { Bounds, Seq } from '../../log/event-log.ts';
 import { pause, untilItWorks } from '../../runtime/backoff.ts';
 import { HeadwaterError, messageOf, refused } from '../../runtime/errors.ts';
 import type { Role, RoleContext } from '../../runtime/lifecycle.ts';
+import { Speed } from '../../runtime/speed.ts';
 import { linked } from '../../runtime/tasks.ts';
 import { Lease } from '../lease.ts';
 import { stopsProcessor } from '../offset-check.ts';
@@ -22,7 +23,6 @@ import {
   type RebuildProgress,
   type Refilled,
 } from './model.ts';
-import { Rate } from './rate.ts';
 import { overtaken, requireCompared, requireWhole, requireWorkable, type Whole } from './refusals.ts';
 import { remove } from './remove.ts';
 import { steer, type Steered } from './steering.ts';
@@ -53,7 +53,7 @@ class Rebuild<Effects> {
   readonly #stopping = new AbortController();
   /** Ends the fold alone. */
   readonly #folding = new AbortController();
-  readonly #rate = new Rate();
+  readonly #speed = new Speed();
   /** How long it took to come to the end of the log. */
   #fillSeconds: number | undefined;
   #bounds!: Bounds;
@@ -156,7 +156,7 @@ class Rebuild<Effects> {
       throw overtaken(this.#beside.name);
     if (status?.state === 'dropping') {
       await this.#beside.claim(status);
-      await this.#beside.remove(this.#stopping.signal);
+      await this.#beside.remove(this.#stopping.signal, (text) => this.#show('waiting', text));
       status = undefined;
     }
     requireWorkable(this.#beside.name, status, this.#options);
@@ -165,7 +165,7 @@ class Rebuild<Effects> {
       const refilled = await this.#refill();
       if (!status) this.#making = await this.#beside.begin(refilled);
       // Whatever may be left there of others, or of a beginning that was interrupted.
-      await this.#beside.clear(refilled);
+      await this.#beside.clear(refilled, (text) => this.#show('waiting', text));
     }
   }
 
@@ -193,7 +193,7 @@ class Rebuild<Effects> {
         'give the same command again',
       );
     });
-    await this.#beside.clear(refilled);
+    await this.#beside.clear(refilled, (text) => this.#show('waiting', text));
     this.#store.restart();
     return true;
   }
@@ -253,6 +253,7 @@ class Rebuild<Effects> {
       follows: this.#beside.follows,
       status: () => this.#check(),
       progress: (detail) => this.#show(this.#phase, detail),
+      pausing: (long) => this.#options.onPause?.(long),
       signal: this.#stopping.signal,
       log: this.#context.log,
     });
@@ -262,12 +263,12 @@ class Rebuild<Effects> {
     this.#phase = phase;
     const { name } = this.#beside;
     const { last, first } = this.#bounds;
-    const seq = this.#store.at?.seq ?? 0;
+    const { at } = this.#store;
     const standingBy = this.#context.health.checks.some(
       (check) => check.name === this.#parts.processor.name && /standing by/.test(check.detail),
     );
-    const rate = this.#rate.at(seq);
+    const rate = at && this.#speed.at(at.seq);
     const said = detail ?? (standingBy ? atWork : undefined);
-    this.#options.onProgress?.({ name, phase, seq, first, last, rate, ...(said !== undefined && { detail: said }) });
+    this.#options.onProgress?.({ name, phase, seq: at?.seq ?? 0, first, last, rate, ...(said !== undefined && { detail: said }) });
   }
 }

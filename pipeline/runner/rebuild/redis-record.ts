@@ -31,13 +31,16 @@ const mine = `#!lua
 ${standsLua}
 if not stands(KEYS[1], ARGV[1]) then return 0 end`;
 
-/** KEYS: record, offset; ARGV: namespace of the offset or '', then fields and values of the record. */
+/**
+ * KEYS: record, offset; ARGV: namespace of the offset or '', then fields and values of the record. Answers 2 when there is an offset: whoever removes a state forgets its offset last,
+ * and with the record, so without either nothing is left of it.
+ */
 const beginScript = new RedisScript(`#!lua
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('DEL', KEYS[2])
+local left = redis.call('DEL', KEYS[2])
 if ARGV[1] ~= '' then redis.call('HSET', KEYS[2], 'namespace', ARGV[1]) end
 redis.call('HSET', KEYS[1], unpack(ARGV, 2))
-return 1`);
+return 1 + left`);
 
 /** ARGV: a field that must have the value behind it, or two empty ones, then fields and values. */
 const setScript = new RedisScript(`${mine}
@@ -73,6 +76,7 @@ export class RedisRecord {
   #standing = '';
   /** What it is called once it has been flipped. */
   #next = '';
+  #empty = false;
 
   constructor(client: RedisClient, keys: RedisKeys, name: string) {
     this.client = client;
@@ -87,6 +91,11 @@ export class RedisRecord {
 
   get next(): string {
     return this.#next;
+  }
+
+  /** This process has begun it where nothing was, and has put nothing there. */
+  get empty(): boolean {
+    return this.#empty;
   }
 
   get(field: string): Promise<string | null> {
@@ -107,8 +116,11 @@ export class RedisRecord {
    */
   async begin(offset: string, fields: Readonly<Record<string, string>> = {}, namespace = ''): Promise<string> {
     const standing = { state: 'filling', since: new Date().toISOString(), making: randomUUID(), ...fields };
-    this.#require(await beginScript.run(this.client, [this.key, offset], [namespace, ...Object.entries(standing).flat()]));
-    return this.#work('filling', standing.making);
+    const answer = await beginScript.run(this.client, [this.key, offset], [namespace, ...Object.entries(standing).flat()]);
+    this.#require(answer === 2 ? 1 : answer);
+    const making = this.#work('filling', standing.making);
+    this.#empty = answer === 1;
+    return making;
   }
 
   /**
@@ -138,20 +150,28 @@ export class RedisRecord {
     this.#require(await setScript.run(this.client, [this.key], [this.#standing, '', '', ...Object.entries(fields).flat()]));
   }
 
-  /** Removes the keys `<prefix>:<pattern>`, but not those that are spared. */
-  async wipe(prefix: string, patterns: readonly string[], { signal, spared = [] }: Wiping = {}): Promise<void> {
-    for (const pattern of patterns) {
-      for await (const found of scanKeys(this.client, prefix, pattern)) {
+  /** Removes the keys `<prefix>:<pattern>`, but not those that are spared. For each pattern all keys of Redis are looked at. */
+  async wipe(prefix: string, patterns: readonly string[], { signal, spared = [], progress }: Wiping = {}): Promise<void> {
+    let removed = 0;
+    for (const [n, pattern] of patterns.entries()) {
+      const onLook = (share: number): void => {
+        signal?.throwIfAborted();
+        const percent = Math.floor(((n + share) / patterns.length) * 100);
+        progress?.(`removing what an earlier one left: ${percent} %, ${removed.toLocaleString('en-US')} keys found`);
+      };
+      for await (const found of scanKeys(this.client, prefix, pattern, onLook)) {
         signal?.throwIfAborted();
         const keys = found.filter((key) => !spared.includes(key));
         for (let at = 0; at < keys.length; at += mostUnlinked)
           this.#require(await unlinkScript.run(this.client, [this.key, ...keys.slice(at, at + mostUnlinked)], [this.#standing]));
+        removed += keys.length;
       }
     }
   }
 
-  /** Forgets how far it has come. */
+  /** Forgets how far it has come: it begins to be filled. */
   async restart(offset: string): Promise<void> {
+    this.#empty = false;
     this.#require(await restartScript.run(this.client, [this.key, offset], [this.#standing]));
   }
 
@@ -161,6 +181,7 @@ export class RedisRecord {
   }
 
   #work(state: BesideState, making: string): string {
+    this.#empty = false;
     this.#standing = `${state}:${making}`;
     this.#next = randomUUID();
     return making;
@@ -175,6 +196,8 @@ export class RedisRecord {
 interface Wiping {
   readonly signal?: AbortSignal;
   readonly spared?: readonly string[];
+  /** Told how far it is. */
+  readonly progress?: (text: string) => void;
 }
 
 /** The sequences of all events that the state of an offset lacks. */
@@ -188,16 +211,19 @@ export async function holesAt(client: RedisClient, offset: string): Promise<read
   return [...found].sort((a, b) => a - b);
 }
 
-/** Runs a script of a flip; `args` follow what stands beside and the time of day. */
-export async function runFlip(
+/** Runs a script of a flip; `args` follow what stands beside and the time of day. `more`: what it may answer besides. */
+export async function runFlip<More extends string = never>(
   record: RedisRecord,
   script: RedisScript,
   keys: readonly string[],
   args: readonly (string | number)[],
-): Promise<FlipOutcome> {
+  more: readonly More[] = [],
+): Promise<FlipOutcome | More> {
   const answer = await script.run(record.client, keys, [record.standing, new Date().toISOString(), ...args, record.next]);
   const outcome = Buffer.isBuffer(answer) ? answer.toString() : '';
   if (outcome === 'overtaken') throw overtaken(record.name);
+  const other = more.find((name) => name === outcome);
+  if (other !== undefined) return other;
   if (outcome !== 'flipped' && outcome !== 'behind' && outcome !== 'compare') throw unexpectedAnswer('a flip', answer);
   return outcome;
 }

@@ -35,7 +35,7 @@ export function redisBeside<Effects>(parts: RedisBesideParts<Effects>): Beside<E
   const record = new RedisRecord(client, keys, processor);
   const besideKeys = new RedisKeys(record.key);
   const standing = { record: record.key, standing: () => record.standing, namespaced: true };
-  const store = new RedisStateStore(client, processor, besideKeys, effects, standing);
+  const store = new RedisStateStore(client, processor, besideKeys, effects, { beside: standing });
   const [live, beside] = [keys.offset(processor), besideKeys.offset(processor)];
   const livePlace = async (): Promise<string> => (await client.hget(live, 'namespace')) ?? keys.prefix;
   /** Never guessed: what it would be by default may be where the live state is. */
@@ -52,8 +52,9 @@ export function redisBeside<Effects>(parts: RedisBesideParts<Effects>): Beside<E
     // The place that is free: the other one is where the live state is.
     begin: async () => record.begin(beside, {}, (await livePlace()) === keys.prefix ? besideKeys.prefix : keys.prefix),
     claim: (found) => record.claim(found),
-    async clear() {
-      await record.wipe(await place(), patterns);
+    async clear(_refilled, progress) {
+      // Also where it has just begun: the place is one that a former live state may have been in.
+      await record.wipe(await place(), patterns, progress && { progress });
       await record.restart(beside);
     },
     holes: () => holesAt(client, beside),
@@ -65,10 +66,10 @@ export function redisBeside<Effects>(parts: RedisBesideParts<Effects>): Beside<E
       return compareSpaces({ client, patterns, ...spaces }, steering);
     },
     flip: () => runFlip(record, flipScript, [live, beside, record.key], [keys.prefix]),
-    async remove(signal) {
+    async remove(signal, progress) {
       await record.drop();
       // Without an offset there is nothing that it could belong to.
-      if ((await client.exists(beside)) === 1) await record.wipe(await place(), patterns, { signal });
+      if ((await client.exists(beside)) === 1) await record.wipe(await place(), patterns, { signal, ...(progress && { progress }) });
       signal.throwIfAborted();
       await record.forget(beside);
     },

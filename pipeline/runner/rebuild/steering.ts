@@ -3,7 +3,7 @@ import { pause, untilItWorks } from '../../runtime/backoff.ts';
 import type { Logger } from '../../runtime/logging.ts';
 import type { Offset } from '../state-store.ts';
 import type { GatedLog, HeldStore } from './gate.ts';
-import type { BesideStatus, Steering } from './model.ts';
+import type { BesideStatus, FlipPause, Steering } from './model.ts';
 
 const reachMs = 5_000;
 
@@ -17,6 +17,7 @@ export interface SteeringParts<Effects> {
   readonly follows: boolean;
   readonly status: () => Promise<BesideStatus>;
   readonly progress: (text: string) => void;
+  readonly pausing: (pause: FlipPause) => void;
   readonly signal: AbortSignal;
   readonly log: Logger;
 }
@@ -32,11 +33,12 @@ export interface Steered extends Steering {
 
 /** Steers a fold: how far it may come, and when it stands still. To be called before the fold begins, which must not come anywhere before it is known where the live one is. */
 export function steer<Effects>({ gate, store, eventLog, follows, status, ...parts }: SteeringParts<Effects>): Steered {
-  const { signal, progress } = parts;
+  const { signal, progress, pausing } = parts;
   if (follows) gate.limit = 0;
   return {
     signal,
     progress,
+    pausing,
     still: (work) => store.still(work),
     letGo: () => void (gate.limit = Infinity),
     bounds: () => untilItWorks('log', () => eventLog.bounds(), parts),

@@ -88,4 +88,23 @@ describe('comparison of aggregates with a role that has stopped', () => {
     ]);
     expect(apart).to.match(/stands still at 600/);
   });
+
+  it('searches Redis for nothing that is left in a namespace that it has only just begun', async () => {
+    for (let n = 0; n < 10; n++) await log.append([change('c', `${n}`)], log.head);
+    const role = startAggregates({ redis, eventLog: log, catalog });
+    await untilFolded(redis, definitions.values(), log.head);
+    await until(async () => (await new Registry(redis.client).entries()).size === 1);
+    let scans = 0;
+    const counting = new Proxy(redis.client, {
+      get(client, name) {
+        const found: unknown = Reflect.get(client, name);
+        if (name === 'scan') scans++;
+        return typeof found === 'function' ? (found.bind(client) as unknown) : found;
+      },
+    });
+    const [rebuild] = await aggregateRebuilds(roleContext(stop.signal), { redis: counting, eventLog: log, deadLetters });
+    await rebuild!.rebuild({ flip: false });
+    await role.stop();
+    expect(scans).to.equal(0);
+  });
 });

@@ -91,6 +91,14 @@ class Trial {
       server: 'REDIS_URL',
       role: this.#role,
       lapse: (of) => this.#lapse(of),
+      phases: {
+        // A commit of many events.
+        fill: { of: (piece) => piece.includes('filling:') && piece.length > 2_000, least: 2 },
+        // The levels, as arguments.
+        comparison: { of: (piece) => /\[\["\d+\w",\d+,/.test(piece.toString('latin1')), least: 1 },
+        flip: { of: (piece) => piece.includes('filling:') && piece.includes(registryKey), least: 1 },
+        drop: { of: (piece) => piece.includes('dropping:'), least: 1 },
+      },
       random: this.#random,
       ...(this.#options.say && { say: this.#options.say }),
     });
@@ -100,8 +108,8 @@ class Trial {
       await this.#walk.wander(this.#options.kills);
       await this.#walk.clear();
       await this.#spoil();
-      await this.#walk.flip(2);
-      await this.#walk.clear();
+      await this.#walk.flip();
+      await this.#walk.clear('drop');
     } finally {
       stopping.abort();
       await load;
@@ -159,7 +167,7 @@ class Trial {
       // What was observed stays observed.
       if (this.#definition.of === 'changes') expect(count, 'observations are missing').to.be.at.least(counted);
       [before, counted] = [page!.seq, count];
-      await pause(5, signal);
+      await pause(20, signal);
     }
   }
 

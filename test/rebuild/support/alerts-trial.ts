@@ -12,6 +12,7 @@ import { crashSchema, runLoad } from '../../processors/alerts/support/crash-load
 import { expectHistoryOfFold } from '../../processors/alerts/support/history.ts';
 import { Instances } from '../../support/instances.ts';
 import { testServers } from '../../support/servers.ts';
+import { alertsPhases } from './alerts-phases.ts';
 import { RebuildWalk } from './walk.ts';
 import type { TrialOptions, TrialReport } from './trial.ts';
 
@@ -78,6 +79,7 @@ class Trial {
       server: 'DATABASE_URL',
       role: this.#role,
       lapse: (of) => this.#lapse(of),
+      phases: alertsPhases,
       random: this.#random,
       ...(this.#options.say && { say: this.#options.say }),
     });
@@ -87,7 +89,7 @@ class Trial {
       await this.#walk.wander(this.#options.kills);
       await this.#walk.clear();
       await this.#walk.flip();
-      await this.#walk.clear();
+      await this.#walk.clear('drop');
     } finally {
       stopping.abort();
       await load;
@@ -142,7 +144,7 @@ class Trial {
       expect(seq, 'the state is older').to.be.at.least(before);
       expect(Math.min(rules, entities), 'the state is empty').to.be.greaterThan(0);
       before = seq;
-      await pause(10, signal);
+      await pause(25, signal);
     }
   }
 

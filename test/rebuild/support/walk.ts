@@ -17,8 +17,21 @@ export interface WalkParts {
   readonly role: Instances;
   /** As if the leases of all processes had lapsed that this is true of: of their id, or `rebuild` for commands. */
   readonly lapse: (of: (owner: number | 'rebuild') => boolean) => Promise<void>;
+  /** How the pieces that commands send to the server show what they are about. */
+  readonly phases: Readonly<Record<Phase, Pieces>>;
   readonly random: Random;
   readonly say?: (text: string) => void;
+}
+
+export const phases = ['fill', 'comparison', 'flip', 'drop'] as const;
+export type Phase = (typeof phases)[number];
+
+/** How the pieces of a phase are known. */
+export interface Pieces {
+  /** Is this one of it? */
+  readonly of: (piece: Buffer) => boolean;
+  /** So many there are of it at least, one after the other. */
+  readonly least: number;
 }
 
 interface Step {
@@ -71,30 +84,36 @@ export class RebuildWalk {
     while (this.killed < kills) await this.#step(random.pick(sensible[(await state()) ?? 'nothing']), true);
   }
 
-  /** Removes what stands beside; killed on the way, too. */
-  async clear(kills = 1): Promise<void> {
+  /** Removes what stands beside, by one command or several; killed once on the way, where it is told when. */
+  async clear(phase?: 'drop'): Promise<void> {
     for (let n = 0, state = await this.#parts.state(); state !== undefined; n++, state = await this.#parts.state())
-      await this.#step(state === 'kept' ? '--drop' : '--abort', n < kills);
+      await this.#step(state === 'kept' ? '--drop' : '--abort', n === 0 && phase);
   }
 
-  /** A rebuild that is flipped, killed so many times before. */
-  async flip(kills = 1): Promise<void> {
-    for (let n = 0; (await this.#parts.state()) !== 'kept'; n++) await this.#step('', n < kills);
+  /** A rebuild that is flipped, killed once in each phase before that is done. */
+  async flip(): Promise<void> {
+    for (const phase of phases.slice(0, -1)) await this.#step('', phase);
+    if ((await this.#parts.state()) !== 'kept') await this.#step('');
   }
 
-  async #step(order: string, fatal: boolean): Promise<void> {
+  /** @param kill true: anywhere */
+  async #step(order: string, kill: Phase | boolean = false): Promise<void> {
     const { name, random, state, role, lapse, say } = this.#parts;
     role.check();
-    const length = this.#lengths.get(order) ?? 120;
+    const phase = typeof kill === 'string' ? this.#parts.phases[kill] : undefined;
+    const length = phase?.least ?? this.#lengths.get(order) ?? 120;
     // As often near the beginning as anywhere.
     const nth = random.chance(0.5) ? random.int(1, length) : Math.ceil(length ** random.next());
-    const takesRole = fatal && random.chance(0.3);
-    const step = await this.#run(order, fatal ? nth : Infinity, takesRole);
+    const takesRole = kill !== false && random.chance(0.3);
+    const step = await this.#run(order, kill === false ? Infinity : nth, takesRole, phase?.of);
+    if (phase && !step.killed) throw new Error(`rebuild ${name} ${order} came to no ${kill}:\n${step.said.slice(-2_000)}`);
     await lapse((owner) => owner === 'rebuild');
     const now = (await state()) ?? 'nothing';
-    say?.(`rebuild ${name} ${order}: ${step.killed ? `killed at ${nth}` : `done after ${this.#road.sent}`}; beside stands ${now}`);
+    say?.(
+      `rebuild ${name} ${order}: ${step.killed ? `killed at ${nth}${phase ? ` of its ${kill}` : ''}` : `done after ${this.#road.sent}`}; beside stands ${now}`,
+    );
     if (step.killed) {
-      const what = `${order || 'rebuild'}: ${now}`;
+      const what = phase ? String(kill) : `${order || 'rebuild'}: ${now}`;
       this.kills.set(what, (this.kills.get(what) ?? 0) + 1);
       return;
     }
@@ -102,19 +121,20 @@ export class RebuildWalk {
     this.#lengths.set(order, Math.max(this.#road.sent, this.#lengths.get(order) ?? 0));
   }
 
-  async #run(order: string, nth: number, takesRole: boolean): Promise<Step> {
+  async #run(order: string, nth: number, takesRole: boolean, from?: (piece: Buffer) => boolean): Promise<Step> {
     const { name, env, server, random } = this.#parts;
-    const mode = takesRole ? random.pick(['both', 'role'] as const) : 'command';
+    const mode = takesRole && !from ? random.pick(['both', 'role'] as const) : 'both';
     const passes = random.chance(0.5) ? 'passes' : 'lost';
     let [killed, replaced] = [false, Promise.resolve()];
     const child = startCli(['rebuild', name, ...(order === '' ? [] : [order])], { ...env, [server]: this.#road.url });
-    this.#road.at(nth, () => {
+    const act = (): 'passes' | 'lost' => {
       if (takesRole) replaced = this.#replaceRole();
       if (mode === 'role') return 'passes';
       killed = true;
       child.kill('SIGKILL');
       return passes;
-    });
+    };
+    this.#road.at(nth, act, from);
     let said = '';
     for (const stream of [child.stdout!, child.stderr!]) stream.setEncoding('utf8').on('data', (text: string) => (said += text));
     const overdue = (signal: NodeJS.Signals): void => {

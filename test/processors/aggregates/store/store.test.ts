@@ -48,7 +48,7 @@ describe('aggregates in Redis', () => {
   let seq: number;
   beforeEach(async () => {
     redis = await redisNamespace();
-    store = new RedisStateStore(redis.client, 'aggregates', redis.keys, redisAggregates(definition));
+    store = new RedisStateStore(redis.client, 'aggregates', redis.keys, redisAggregates(definition), { listed: false });
     seq = 0;
     await store.commit(effectsOf({}), undefined, { seq, epoch: 'e' });
   });
