@@ -6,6 +6,7 @@ import type { ConnectionRecord } from '../gateway/presence.ts';
 import { aggregateOffsets } from './aggregates-status.ts';
 import { alertsProblems, type AlertsStatus } from './alerts-status.ts';
 import { backfillsProblems, type BackfillStatus } from './backfills-status.ts';
+import { plural } from './progress-text.ts';
 import type { RebuildStatus } from './rebuilds-status.ts';
 
 /** The log as it is held. `lastAt` is the commit time of its last event. */
@@ -164,7 +165,7 @@ export function problemsOf(
   for (const processor of processors ?? []) problems.push(...processorProblems(processor, log));
   if (deadLetters)
     problems.push(
-      `${deadLetters} dead letter${deadLetters === 1 ? '' : 's'}: events that ${Object.keys(deadLettersOf ?? {}).join(', ') || 'a processor'} could not apply. ` +
+      `${plural(deadLetters, 'dead letter')}: events that ${Object.keys(deadLettersOf ?? {}).join(', ') || 'a processor'} could not apply. ` +
         '`headwater dlq list` shows them, `dlq redrive` applies them, `dlq drop` gives them up',
     );
   problems.push(...alertsProblems(alerts), ...backfillsProblems(backfills, slot?.active === true));
