@@ -178,8 +178,10 @@ describe('queries, tables', function () {
       'CREATE TABLE public.rewritten (id int PRIMARY KEY, a numeric); INSERT INTO public.rewritten SELECT i, i FROM generate_series(1, 50) i',
     );
     let done = false;
+    let answers = 0;
     const rewriting = (async () => {
-      for (let i = 0; i < 30; i++)
+      // Some queries give up, as they may: it goes on until some have been answered.
+      for (let i = 0; i < 30 || (answers < 5 && i < 1_000); i++)
         await rest.sql(
           `ALTER TABLE public.rewritten ALTER COLUMN a TYPE ${i % 2 === 0 ? 'text' : 'numeric'} USING a::${i % 2 === 0 ? 'text' : 'numeric'}`,
         );
@@ -188,7 +190,9 @@ describe('queries, tables', function () {
     while (!done) {
       const { status, body, text } = await rest.post({ from: 'rewritten', aggregate: { n: { fn: 'count' } } });
       expect(status, text).to.be.oneOf([200, 503]);
-      if (status === 200) counts.add(body.items[0]!['n']);
+      if (status !== 200) continue;
+      answers++;
+      counts.add(body.items[0]!['n']);
     }
     await rewriting;
     expect([...counts]).to.deep.equal(['50']);
