@@ -57,6 +57,7 @@ export function listText(states: readonly CopyState[], output: Output): string {
 
 function about(state: CopyState): string {
   if (state.error !== undefined) return state.error;
+  if (state.whole?.state === 'failed') return `the copy of all rows has failed: ${state.whole.error ?? 'no reason given'}`;
   if (state.note !== undefined) return state.note;
   const { speed, total = 0, rows, read = rows } = state;
   if (state.state !== 'running' || !speed) return '';

@@ -33,7 +33,9 @@ export async function backfillsStatus(record: Pick<LogRecord, 'notedCopies'>): P
 }
 
 function statusOf(copy: CopyState, changedAt: Date): BackfillStatus[] {
-  const { table, state, since, rows, read = rows, total = 0, where, rate, speed, note, error } = copy;
+  const { table, state, since, rows, read = rows, total = 0, where, rate, speed, note, error, whole } = copy;
+  // That some rows have been copied since does not mend it.
+  if (whole?.state === 'failed' && (state === 'done' || state === 'cancelled')) return statusOf(wholeCopy(copy, whole), changedAt);
   if (state === 'done' || state === 'none' || state === 'cancelled') return [];
   return [
     {
@@ -45,6 +47,11 @@ function statusOf(copy: CopyState, changedAt: Date): BackfillStatus[] {
       ...(error !== undefined && { error }),
     },
   ];
+}
+
+/** The copy of all rows that had failed before some of them were copied: how many it had logged is not known any more. */
+function wholeCopy({ table, oid, total = 0 }: CopyState, { error }: NonNullable<CopyState['whole']>): CopyState {
+  return { table, oid, state: 'failed', rows: 0, total, error };
 }
 
 /**

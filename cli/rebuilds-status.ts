@@ -1,6 +1,7 @@
 import type { PgPool } from '../pipeline/clients/postgres.ts';
 import type { RedisClient } from '../pipeline/clients/redis.ts';
 import type { BesideStatus } from '../pipeline/runner/rebuild/model.ts';
+import { postgresBesides } from '../pipeline/runner/rebuild/postgres.ts';
 import { RedisRecord } from '../pipeline/runner/rebuild/redis-record.ts';
 import { RedisKeys } from '../pipeline/runner/redis-keys.ts';
 import { namespaceOf } from '../processors/aggregates/store/keys.ts';
@@ -45,29 +46,18 @@ async function ofAggregate(redis: RedisClient, name: string, liveSeq: number | u
   const hash = await record.get('hash');
   if (hash === null) return undefined;
   const beside = namespaceOf(name.slice(processorName.length + 1), hash);
-  const offset = beside.offset(processorName);
-  const status = await record.status({ beside: offset, live: offset });
-  return status && { ...statusOf(status, await isLeased(redis, beside.lease(processorName))), liveSeq };
+  const status = await record.status({ beside: beside.offset(processorName) });
+  return status && statusOf(status, await isLeased(redis, beside.lease(processorName)), liveSeq);
 }
 
 /** What stands in PostgreSQL beside live states. */
 export async function databaseRebuilds(pool: PgPool): Promise<readonly RebuildStatus[]> {
   if (!(await tableExists(pool, 'processor_rebuilds'))) return [];
-  const { rows } = await pool.query<NullsInstead<RebuildStatus>>(
-    `SELECT r.processor AS name, r.state, to_char(r.since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS since,
-       coalesce(beside.leased_until > clock_timestamp(), false) AS "atWork", beside.seq::float8 AS seq, live.seq::float8 AS "liveSeq"
-     FROM headwater.processor_rebuilds r
-     LEFT JOIN headwater.processor_offsets beside ON beside.processor = r.processor || '~rebuild'
-     LEFT JOIN headwater.processor_offsets live ON live.processor = r.processor
-     ORDER BY r.processor`,
-  );
-  return rows.map(({ seq, liveSeq, ...rest }) => ({ ...rest, seq: seq ?? undefined, liveSeq: liveSeq ?? undefined }));
+  return (await postgresBesides(pool)).map(({ status, leased }) => statusOf(status, leased));
 }
 
-type NullsInstead<T> = { readonly [K in keyof T]: undefined extends T[K] ? Exclude<T[K], undefined> | null : T[K] };
-
-function statusOf({ name, state, since, offset, live }: BesideStatus, atWork: boolean): RebuildStatus {
-  return { name, state, since, atWork, seq: offset?.seq, liveSeq: live?.seq };
+function statusOf({ name, state, since, offset, live }: BesideStatus, atWork: boolean, liveSeq = live?.seq): RebuildStatus {
+  return { name, state, since, atWork, seq: offset?.seq, liveSeq };
 }
 
 async function isLeased(redis: RedisClient, key: string): Promise<boolean> {

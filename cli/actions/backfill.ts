@@ -105,7 +105,9 @@ async function obeyed(cli: Cli, order: CopyOrder['order'], ordered: readonly Ord
 
 /** Lists copies. */
 export async function list(cli: Cli, { all, json, data }: BackfillOptions): Promise<void> {
-  const states = (await act(cli, data, listBackfills)).filter(({ state }) => all || (state !== 'done' && state !== 'none'));
+  const states = (await act(cli, data, listBackfills)).filter(
+    ({ state, whole }) => all || whole?.state === 'failed' || (state !== 'done' && state !== 'none'),
+  );
   if (json) return cli.out.line(JSON.stringify(states));
   if (states.length === 0) return cli.out.line('No backfill is under way.');
   await cli.out.line(listText(states, cli.out));

@@ -6,10 +6,10 @@ import { createPool, cutOffWhenAborted } from '../../pipeline/clients/postgres.t
 import { closeRedis, connectRedis } from '../../pipeline/clients/redis.ts';
 import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
 import { JetStreamDeadLetters } from '../../pipeline/runner/jetstream-dead-letters.ts';
-import type { BesideStatus, Rebuildable, RebuildOutcome } from '../../pipeline/runner/rebuild/model.ts';
+import type { BesideStatus, Rebuildable, RebuildOutcome, RebuildProgress } from '../../pipeline/runner/rebuild/model.ts';
 import { incomplete } from '../../pipeline/runner/rebuild/refusals.ts';
 import { pause } from '../../pipeline/runtime/backoff.ts';
-import { usage } from '../../pipeline/runtime/errors.ts';
+import { HeadwaterError, messageOf, usage } from '../../pipeline/runtime/errors.ts';
 import { Health } from '../../pipeline/runtime/health.ts';
 import type { RoleContext } from '../../pipeline/runtime/lifecycle.ts';
 import { createLogger } from '../../pipeline/runtime/logging.ts';
@@ -53,7 +53,7 @@ export async function rebuild(cli: Cli, name: string | undefined, options: Rebui
     throw usage(
       'bad_arguments',
       `${processor} cannot be rebuilt${suggestion(processor, names)}; these can: ${names.join(', ')}`,
-      '`headwater rebuild --help` shows what it takes',
+      '`headwater rebuild --help` shows what it takes; processors of your own are named in HEADWATER_PROCESSORS',
     );
   const config = await locate(given, 'databaseUrl', 'natsUrl', 'redisUrl');
   const chosen = factories.filter((factory) => processor === undefined || factory.name === processor);
@@ -72,7 +72,7 @@ export async function rebuild(cli: Cli, name: string | undefined, options: Rebui
         'the catalogue defines the aggregates',
       );
     if (status) await show(cli, found, options);
-    else if (abort || drop) await remove(cli, found, options);
+    else if (abort || drop) await remove(cli, found, options, progress);
     else for (const one of found) await rebuildOne({ cli, one, options, progress, context, catalog, config });
   });
 }
@@ -83,9 +83,10 @@ async function show(cli: Cli, found: readonly Rebuildable[], { json }: RebuildOp
   else await cli.out.line(statuses.length > 0 ? statusText(statuses, cli.out) : 'Nothing stands beside the live states.');
 }
 
-async function remove(cli: Cli, found: readonly Rebuildable[], { drop, json }: RebuildOptions): Promise<void> {
+async function remove(cli: Cli, found: readonly Rebuildable[], { drop, json }: RebuildOptions, progress: Progress): Promise<void> {
   for (const one of found) {
-    const removed = await one.remove(drop ? 'kept' : 'filling');
+    const removed = await one.remove(drop ? 'kept' : 'filling', (text) => progress.show(`${one.name}: ${text}`));
+    progress.end();
     if (json) await cli.out.line(JSON.stringify({ name: one.name, removed }));
     else await cli.out.line(removed ? `${one.name}: removed. The live state is as it was.` : `${one.name}: there was nothing to remove.`);
   }
@@ -111,13 +112,17 @@ async function rebuildOne({ cli, one, options, progress, context, catalog, confi
     await cli.err.line(line);
   };
   let outcome: RebuildOutcome;
+  let at: RebuildProgress | undefined;
   try {
     outcome = await one.rebuild({
       flip: options.flip !== false,
       existing: options.flip === true,
       insist: options.flip === true,
       back: options.flip === true && before?.state === 'kept',
-      onProgress: (at) => progress.show(rebuildLine(at, cli.err.terminal)),
+      onProgress(found) {
+        at = found;
+        progress.show(rebuildLine(found, cli.err.terminal));
+      },
       onCompared(comparison) {
         const { changing: rows = 0, pauseMs: ms = 0 } = comparison;
         const lines = [...(json ? [] : comparisonLines(name, comparison)), ...pauseLines(name, { rows, ms })];
@@ -140,7 +145,10 @@ async function rebuildOne({ cli, one, options, progress, context, catalog, confi
     });
   } catch (error) {
     progress.end();
-    if (signal.aborted) await cli.err.line(`${name}: interrupted. ${await whatIsLive(one, before)}`);
+    // A refusal has changed nothing, and says so itself.
+    const unclear = at?.phase === 'flipping' && !(error instanceof HeadwaterError && error.reaction === 'refused');
+    if (signal.aborted || unclear)
+      await cli.err.line(`${name}: ${signal.aborted ? 'interrupted' : 'failed while it was flipped'}. ${await whatIsLive(one, before)}`);
     throw error;
   }
   progress.end();
@@ -166,7 +174,7 @@ function hasBegun({ state, begun, rows }: CopyState): boolean {
   return state === 'running' || (state === 'pending' && (begun === true || rows > 0));
 }
 
-/** The interruption may have come when the flip had been asked for. */
+/** The interruption, or the failure, may have come when the flip had been asked for. */
 async function whatIsLive(one: Rebuildable, before: BesideStatus | undefined): Promise<string> {
   const after = await Promise.race([one.status().catch(() => null), pause(statusMs).then(() => null)]);
   if (after === null) return '`headwater rebuild --status` tells whether it has been flipped: that could not be asked now.';
@@ -223,6 +231,7 @@ async function withRebuildables(
     throw cli.signal.aborted ? cli.signal.reason : error;
   } finally {
     progress.end();
-    for (const close of closers.toReversed()) await close();
+    for (const close of closers.toReversed())
+      await close().catch((error: unknown) => log.warn({ error: messageOf(error) }, 'rebuild: a connection could not be closed'));
   }
 }

@@ -41,7 +41,7 @@ function inUse(data: string, pid: number): HeadwaterError {
   return refused(
     'data_in_use',
     `process ${pid} is already running on ${data}`,
-    `stop it first, or give this one a directory of its own with --data`,
+    `if it is starting or stopping, try again in a moment; else stop it, or give this one a directory of its own with --data`,
   );
 }
 

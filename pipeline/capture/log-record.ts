@@ -1,7 +1,7 @@
 import { JetStreamApiError, type KV, type KvEntry } from '../clients/nats.ts';
 import type { Seq } from '../log/event-log.ts';
-import type { Moved } from './backfill/change-tracker.ts';
 import { formatId, parseId, type Position } from '../source/position.ts';
+import type { Moved } from './row-key.ts';
 
 /** How far the copy of a table's rows that were there before its changes were captured has come. */
 export interface CopyState {
@@ -37,6 +37,11 @@ export interface CopyState {
   readonly begun?: boolean;
   /** The table had been copied whole before this was asked for: that it fails leaves no hole. */
   readonly again?: boolean;
+  /**
+   * Of a copy of some rows: what the last one of all rows had come to, when it was never done. That it has failed leaves a hole still,
+   * and that somebody has given it up still holds, whatever becomes of these rows.
+   */
+  readonly whole?: { readonly state: 'failed' | 'cancelled'; readonly error?: string | undefined };
   /** How often a chunk of its condition was begun, and nothing came of it: neither rows nor an error of its own. */
   readonly attempts?: number | undefined;
   /** What it waits for. */
@@ -157,6 +162,17 @@ export class LogRecord {
   /** The order that is not carried out yet. */
   async order(table: string): Promise<CopyOrder | undefined> {
     return (await this.noted(table))?.order;
+  }
+
+  /** The orders that are not carried out yet, by table. */
+  async orders(): Promise<Map<string, CopyOrder>> {
+    const found = new Map<string, CopyOrder>();
+    for await (const entry of await this.#bucket.history({ key: 'order.*' })) {
+      if (entry.operation !== 'PUT') continue;
+      const order = entry.json<CopyOrder>();
+      found.set(order.table, order);
+    }
+    return found;
   }
 
   /** The same with its revision, by which `removeOrder` knows it. */

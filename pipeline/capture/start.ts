@@ -8,7 +8,7 @@ import { formatLsn, parseLsn, type Lsn, type Position } from '../source/position
 import { decideStart, type Decision } from './continuity.ts';
 import { findSlot, identifySystem, leftTimelineAt } from './database.ts';
 import { endsTransaction, positionOf, type LogEnd } from './log-writer.ts';
-import type { LogRecord } from './log-record.ts';
+import type { CopyState, LogRecord } from './log-record.ts';
 import type { CapturedTable } from './tables.ts';
 
 /** How a session begins: where the log ends, and what the continuity check decided. */
@@ -94,8 +94,8 @@ export async function loggedSchemas(log: EventLog, subject: string, epochStart: 
 }
 
 /**
- * Notes the copies that are due: of tables that are new, were made anew or are about to join, and those that had failed.
- * Returns their names.
+ * Notes the copies that are due: of tables that are new, were made anew or are about to join, and those of all rows that had failed
+ * and were never done. Returns their names.
  */
 export async function notePendingCopies(
   record: LogRecord,
@@ -106,10 +106,17 @@ export async function notePendingCopies(
   const copies = await record.copies();
   const due = tables.filter(({ name, oid }) => {
     const known = copies.get(name);
-    return !known || known.oid !== oid || (known.state === 'failed' && !known.again) || joining.has(name);
+    return !known || known.oid !== oid || failedFirst(known) || joining.has(name);
   });
   for (const { name, oid, estimate } of due) await record.putCopy({ table: name, oid, state, rows: 0, total: Math.max(0, estimate) });
   return due.map(({ name }) => name);
+}
+
+/** Not what copies some rows only: it is asked for again by whoever wants them. One that is under way is not replaced. */
+function failedFirst({ state, where, again, whole }: CopyState): boolean {
+  if (where === undefined) return state === 'failed' && !again;
+  const ended = state === 'done' || state === 'failed' || state === 'cancelled';
+  return ended && whole?.state === 'failed';
 }
 
 /**

@@ -1,5 +1,6 @@
 import { entryFor, isCaptured, type Catalog } from '../../schemas/catalog.ts';
 import { quoteTable, type PgClient } from '../clients/postgres.ts';
+import { generatedInKey } from '../source/relation.ts';
 
 /** A table that is captured. */
 export interface CapturedTable {
@@ -45,10 +46,6 @@ interface TableRow {
 /** How long measuring the tables may wait for whoever alters one. */
 const measureMs = 1_000;
 const lockNotAvailable = '55P03';
-
-/** Has an index (`i`) a generated column in its key? Postgres does not send those. */
-const generatedInKey = `EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attgenerated <> ''
-             AND a.attnum = ANY ((i.indkey::int2[])[0 : i.indnkeyatts - 1]))`;
 
 /** Is this the index that the replica identity of `m` says? */
 const isIdentity = `i.indrelid = m.oid AND CASE m.relreplident

@@ -143,6 +143,31 @@ function requireFit(server: ReadonlyMap<string, string>, memory: ReadonlyMap<str
     );
 }
 
+/** What Redis answers while it cannot answer yet, or no longer: another one may soon. */
+const notNow = /^(LOADING|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|UNBLOCKED)/;
+
+/**
+ * Asks Redis until it has answered, however long it is away: for what may be asked twice, since an answer can be lost. An error that it answers ends it at once, and so do errors of
+ * ours.
+ */
+export async function untilRedisAnswers<T>(ask: () => Promise<T>, options: { signal: AbortSignal; log: Logger }): Promise<T> {
+  const answer = await untilItWorks(
+    'Redis',
+    async () => {
+      try {
+        return { value: await ask() };
+      } catch (error) {
+        const isAnswer = error instanceof Error && error.name === 'ReplyError' && !notNow.test(messageOf(error));
+        if (isAnswer || error instanceof HeadwaterError) return { error };
+        throw error;
+      }
+    },
+    options,
+  );
+  if ('error' in answer) throw answer.error;
+  return answer.value;
+}
+
 /** A Lua script, sent by its hash and in full only when the server does not know it (yet, or after a restart). */
 export class RedisScript {
   readonly #lua: string;

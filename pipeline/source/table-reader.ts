@@ -74,7 +74,7 @@ const queryComparisons = `
    WHERE i.indrelid = $1 AND i.indisprimary AND i.indimmediate
    GROUP BY k, a.attname, a.atttypid, base.oid, base.name, c.opcfamily, i.indcollation[k] ORDER BY k`;
 
-/** Describes a table for reading. Throws `no_such_table` (usage) when there is none of this oid. */
+/** Describes a table for reading. Throws `no_such_table` when there is none of this oid. */
 export async function describeTable(
   client: Queryable,
   table: { oid: number; schema: string; table: string },

@@ -1,7 +1,8 @@
-import { RedisScript, type RedisClient } from '../../pipeline/clients/redis.ts';
+import { RedisScript, untilRedisAnswers, type RedisClient } from '../../pipeline/clients/redis.ts';
 import { difference, type Comparison, type Difference, type Steering } from '../../pipeline/runner/rebuild/model.ts';
 import { Findings } from '../../pipeline/runner/rebuild/findings.ts';
 import { RedisMeeting, whereTheyMeet } from '../../pipeline/runner/rebuild/redis-meeting.ts';
+import { inOneProcess, type Ask } from '../../pipeline/runner/redis-scan.ts';
 import { keptFor } from './engine/retention.ts';
 import type { Definition } from './model.ts';
 import { aggregateKeys } from './store/keys.ts';
@@ -75,9 +76,17 @@ export interface ComparedAggregates {
 }
 
 /** Compares all windows of two namespaces, each at one offset. */
-export async function compareWindows(
+export async function compareWindows(compared: ComparedAggregates, steering: Steering): Promise<Comparison> {
+  const ask: Ask = (attempt) => untilRedisAnswers(attempt, steering);
+  const comparison = await inOneProcess(compared.client, ask, () => compareOnce(compared, steering, ask));
+  steering.letGo();
+  return comparison;
+}
+
+async function compareOnce(
   { client, definition, prefixes, offsets }: ComparedAggregates,
   steering: Steering,
+  ask: Ask,
 ): Promise<Comparison> {
   const kept = keptFor(definition);
   const levels = JSON.stringify(definition.levels.map(({ text, micros }, n) => [text, micros, kept[n]]));
@@ -91,7 +100,7 @@ export async function compareWindows(
       findings.compared += windows - (met ? 0 : different.length / 2);
       for (let n = 0; n < different.length; n += 2) {
         const [group, field] = [different[n]!.toString(), different[n + 1]!.toString()];
-        if (met) await findings.add(() => describe(client, prefixes, group, field));
+        if (met) await findings.add(() => ask(() => describe(client, prefixes, group, field)));
         else findings.moving++;
       }
       [rest, cursor] = [rest.slice(done), next.toString()];
@@ -104,20 +113,20 @@ export async function compareWindows(
     [beside, live],
     [live, beside],
   ]) {
-    for await (const groups of groupsOf(client, sides[0]!)) {
+    for await (const groups of groupsOf(client, sides[0]!, ask)) {
       for (let at = 0; at < groups.length; at += pageGroups) await judge(groups.slice(at, at + pageGroups), sides, sides[0] === live);
     }
   }
-  steering.letGo();
   const { apart } = meeting;
   return { ...findings.comparison, ...(apart !== undefined && { apart }) };
 }
 
 /** In pages; a group may be given twice. */
-async function* groupsOf(client: RedisClient, prefix: string): AsyncGenerator<readonly string[], void, undefined> {
+async function* groupsOf(client: RedisClient, prefix: string, ask: Ask): AsyncGenerator<readonly string[], void, undefined> {
   let cursor = '0';
   do {
-    const [next, flat] = await client.zscan(aggregateKeys.groups(prefix), cursor, 'COUNT', 500);
+    const from = cursor;
+    const [next, flat] = await ask(() => client.zscan(aggregateKeys.groups(prefix), from, 'COUNT', 500));
     cursor = next;
     yield flat.filter((_, n) => n % 2 === 0);
   } while (cursor !== '0');

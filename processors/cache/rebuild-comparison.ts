@@ -1,11 +1,12 @@
-import { unexpectedAnswer, type RedisClient } from '../../pipeline/clients/redis.ts';
-import { difference, type Comparison, type Difference } from '../../pipeline/runner/rebuild/model.ts';
+import { randomUUID } from 'node:crypto';
+import { unexpectedAnswer, untilRedisAnswers, type RedisClient } from '../../pipeline/clients/redis.ts';
+import { difference, type Comparison, type Difference, type Steering } from '../../pipeline/runner/rebuild/model.ts';
 import { Findings } from '../../pipeline/runner/rebuild/findings.ts';
 import { overtaken } from '../../pipeline/runner/rebuild/refusals.ts';
-import { scanKeys } from '../../pipeline/runner/redis-scan.ts';
+import { scanKeys, type Ask } from '../../pipeline/runner/redis-scan.ts';
 import { compareScript } from './rebuild-scripts.ts';
 
-/** So many rows are compared in one call, during which Redis answers nobody else. Two calls under way at once were no faster on a busy machine. */
+/** So many rows are compared in one call, or fewer when they are large (see `compareScript`), during which Redis answers nobody else. Two calls under way at once were no faster on a busy machine. */
 const pageRows = 100;
 /** So few rows change places within some 25 ms: it is not worth while to look at them again. */
 const few = 1_000;
@@ -21,21 +22,22 @@ export interface ComparedCaches {
   readonly standing: string;
 }
 
-interface Shown {
-  readonly signal: AbortSignal;
-  readonly progress: (text: string) => void;
-}
+export type Shown = Pick<Steering, 'signal' | 'log' | 'progress'>;
 
 /** Compares the rows of two caches, and notes in Redis which of them differ, or may by now. Rows say of which sequence they are, so neither has to stand still. */
 export class CacheComparison {
   readonly #caches: ComparedCaches;
   readonly #shown: Shown;
+  readonly #ask: Ask;
+  /** A name of its own, for its calls. */
+  readonly #id = randomUUID();
   readonly #findings = new Findings();
   #pages = 0;
 
   constructor(caches: ComparedCaches, shown: Shown) {
     this.#caches = caches;
     this.#shown = shown;
+    this.#ask = (attempt) => untilRedisAnswers(attempt, shown);
   }
 
   get comparison(): Comparison {
@@ -89,7 +91,8 @@ export class CacheComparison {
     for (const [table] of tables) {
       let cursor = '0';
       do {
-        const [next, keys] = await client.sscan(`${prefixes[1]}:touched:${table}`, cursor, 'COUNT', pageRows);
+        const from = cursor;
+        const [next, keys] = await this.#ask(() => client.sscan(`${prefixes[1]}:touched:${table}`, from, 'COUNT', pageRows));
         cursor = next;
         done += keys.length;
         moving += await this.#judge(
@@ -106,8 +109,10 @@ export class CacheComparison {
   /** Tables with rows that may differ by now, and how many. */
   async #touched(): Promise<readonly (readonly [string, number])[]> {
     const { client, prefixes } = this.#caches;
-    const tables = await client.smembers(`${prefixes[1]}:judged`);
-    return Promise.all(tables.map(async (table) => [table, await client.scard(`${prefixes[1]}:touched:${table}`)] as const));
+    const tables = await this.#ask(() => client.smembers(`${prefixes[1]}:judged`));
+    return Promise.all(
+      tables.map(async (table) => [table, await this.#ask(() => client.scard(`${prefixes[1]}:touched:${table}`))] as const),
+    );
   }
 
   /** All rows of one of the two; of those of the live cache only the ones that are not beside. */
@@ -119,7 +124,7 @@ export class CacheComparison {
       onPage(rows, share);
       rows = 0;
     };
-    for await (const found of scanKeys(client, prefix, 'row:*', onLook)) {
+    for await (const found of scanKeys(client, prefix, 'row:*', { onLook, ask: this.#ask })) {
       await this.#judge(
         found.map((key) => key.slice(prefix.length + ':row:'.length)),
         prefix === prefixes[0],
@@ -133,16 +138,18 @@ export class CacheComparison {
   async #judge(rows: readonly string[], others: boolean): Promise<number> {
     const { client, keys, prefixes, standing } = this.#caches;
     let moving = 0;
-    for (let at = 0; at < rows.length; at += pageRows) {
+    for (let rest = rows; rest.length > 0;) {
       this.#shown.signal.throwIfAborted();
-      const { args, order } = byTable(rows.slice(at, at + pageRows));
-      this.#pages++;
-      const answer = await compareScript.run(client, keys, [standing, ...prefixes, others ? 1 : '', ...args]);
+      const { args, order } = byTable(rest.slice(0, pageRows));
+      const about = [standing, ...prefixes, `${this.#id}:${++this.#pages}`, others ? 1 : ''];
+      const answer = await this.#ask(() => compareScript.run(client, keys, [...about, ...args]));
       if (Buffer.isBuffer(answer) && answer.toString() === 'overtaken') throw overtaken('cache');
       if (!Array.isArray(answer)) throw unexpectedAnswer('a comparison', answer);
-      const [touched = 0, ...different] = answer as number[];
-      for (const number of different) await this.#findings.add(() => describe(client, prefixes, order[number]!));
+      const [done = 0, touched = 0, ...different] = answer as number[];
+      for (const number of different) await this.#findings.add(() => this.#ask(() => describe(client, prefixes, order[number]!)));
       moving += touched;
+      // A call looks at little more than a megabyte.
+      rest = [...order.slice(done), ...rest.slice(order.length)];
     }
     return moving;
   }

@@ -1,12 +1,13 @@
 import { randomUUID } from 'node:crypto';
-import { unexpectedAnswer, type RedisClient } from '../../pipeline/clients/redis.ts';
-import type { Beside, Refilled, Steering } from '../../pipeline/runner/rebuild/model.ts';
+import { unexpectedAnswer, untilRedisAnswers, type RedisClient } from '../../pipeline/clients/redis.ts';
+import type { Beside, Comparison, Refilled, Steering } from '../../pipeline/runner/rebuild/model.ts';
 import { overtaken } from '../../pipeline/runner/rebuild/refusals.ts';
 import { holesAt, RedisRecord, runFlip } from '../../pipeline/runner/rebuild/redis-record.ts';
 import { RedisKeys } from '../../pipeline/runner/redis-keys.ts';
+import { inOneProcess, type Ask } from '../../pipeline/runner/redis-scan.ts';
 import { RedisStateStore, type RedisEffects } from '../../pipeline/runner/redis-state-store.ts';
 import type { CacheEffects } from './fold.ts';
-import { CacheComparison } from './rebuild-comparison.ts';
+import { CacheComparison, type Shown } from './rebuild-comparison.ts';
 import { beginScript, changingScript, dueTo, endScript, flipScript } from './rebuild-scripts.ts';
 import { encodeTable, redisCache } from './redis-cache.ts';
 
@@ -55,16 +56,23 @@ const slack = 4_000;
 const mostAttempts = 10;
 const again = 'a table has been truncated, or was left out, after the comparison before, or the live cache was filled anew';
 
+/** A comparison, and what has come of it. */
+interface Compared {
+  /** Which one it is; '': there has been none. */
+  readonly id: string;
+  /** How many rows may change places in a flip; undefined: all. */
+  allowed: number | undefined;
+  /** So often it was looked again at what has changed since. */
+  attempts: number;
+}
+
 /** A second cache in Redis, and how it takes the place of the live one under its names. */
 export function cacheBeside(client: RedisClient, keys: RedisKeys = new RedisKeys()): Beside<CacheEffects> {
   const record = new RedisRecord(client, keys, 'cache');
   const besideKeys = new RedisKeys(record.key);
   const [a, b] = [keys.prefix, besideKeys.prefix];
   const offsets = [keys.offset('cache'), besideKeys.offset('cache')] as const;
-  let noting = '';
-  /** How many rows may change places in a flip; undefined: all. */
-  let allowed: number | undefined;
-  let attempts = 0;
+  let compared: Compared = { id: '', allowed: undefined, attempts: 0 };
   /** `from` of the offset beside becomes that of the whole epoch in the flip, if what it folds had been brought back before. */
   const notedRefilled = (refilled: Refilled | undefined): Record<string, string> => ({
     refilled: refilled ? JSON.stringify(refilled) : '',
@@ -73,13 +81,31 @@ export function cacheBeside(client: RedisClient, keys: RedisKeys = new RedisKeys
     client,
     'cache',
     besideKeys,
-    notingEffects(() => noting),
+    notingEffects(() => compared.id),
     { beside: { record: record.key, standing: () => record.standing } },
   );
   // Its lease is of who works there, and not of what stands there.
   const spared = [offsets[1], besideKeys.lease('cache')];
-  const comparing = ({ signal, progress }: Pick<Steering, 'signal' | 'progress'>): CacheComparison =>
-    new CacheComparison({ client, prefixes: [a, b], keys: [...offsets, record.key], standing: record.standing }, { signal, progress });
+  const comparing = (shown: Shown): CacheComparison =>
+    new CacheComparison({ client, prefixes: [a, b], keys: [...offsets, record.key], standing: record.standing }, shown);
+  const compareOnce = async (steering: Steering): Promise<Comparison> => {
+    const ask = asking(steering);
+    // From the next commit on everything is noted. A beginning whose answer was lost may still come: it is another one, and no flip believes it.
+    const begin = (): Promise<unknown> => {
+      compared = { id: randomUUID(), allowed: undefined, attempts: 0 };
+      return beginScript.run(client, [record.key, offsets[0]], [record.standing, a, b, compared.id]);
+    };
+    const due = answered(await steering.still(() => ask(begin)));
+    // It is due, too, when another process has folded since, as one does that goes on with what a command has left: that is no reason to tell.
+    const why = due === dueTo.table ? `again, since ${again}: ` : '';
+    const { signal, log } = steering;
+    const comparison = comparing({ signal, log, progress: (text) => steering.progress(`${why}${text}`) });
+    await comparison.run();
+    const end = [record.standing, b, compared.id, comparison.pages];
+    const changing = answered(await ask(() => endScript.run(client, [record.key], end)));
+    compared.allowed = changing + slack;
+    return { ...comparison.comparison, changing, pauseMs: pauseOf(changing) };
+  };
   return {
     name: 'cache',
     store,
@@ -93,33 +119,19 @@ export function cacheBeside(client: RedisClient, keys: RedisKeys = new RedisKeys
       await record.restart(offsets[1]);
     },
     holes: () => holesAt(client, offsets[1]),
-    async compare(steering) {
-      let due: unknown;
-      // From the next commit on everything is noted.
-      await steering.still(async () => {
-        noting = randomUUID();
-        due = await beginScript.run(client, [record.key, offsets[0]], [record.standing, a, b, noting]);
-      });
-      // It is due, too, when another process has folded since, as one does that goes on with what a command has left: that is no reason to tell.
-      const why = answered(due) === dueTo.table ? `again, since ${again}: ` : '';
-      const comparison = comparing({ signal: steering.signal, progress: (text) => steering.progress(`${why}${text}`) });
-      await comparison.run();
-      const changing = answered(await endScript.run(client, [record.key], [record.standing, b, noting, comparison.pages]));
-      [allowed, attempts] = [changing + slack, 0];
-      return { ...comparison.comparison, changing, pauseMs: pauseOf(changing) };
-    },
+    compare: (steering) => inOneProcess(client, asking(steering), () => compareOnce(steering)),
     async flip(steering) {
       for (;;) {
-        const args = [a, b, noting, randomUUID(), allowed ?? ''];
+        const args = [a, b, compared.id, randomUUID(), compared.allowed ?? ''];
         const outcome = await runFlip(record, flipScript, [...offsets, record.key], args, ['large'] as const);
         if (outcome !== 'large') return outcome;
         // It has been waited for, and what was changed meanwhile has been noted. Nothing is committed beside now, so that the live one comes to the same.
-        attempts++;
+        compared.attempts++;
         await comparing(steering).settle();
         const rows = answered(await changingScript.run(client, [record.key], [record.standing, b]));
-        if (allowed === undefined || (rows <= allowed && attempts < mostAttempts)) continue;
+        if (compared.allowed === undefined || (rows <= compared.allowed && compared.attempts < mostAttempts)) continue;
         steering.pausing?.({ rows, ms: pauseOf(rows) });
-        allowed = attempts < mostAttempts ? rows + slack : undefined;
+        compared.allowed = compared.attempts < mostAttempts ? rows + slack : undefined;
       }
     },
     async remove(signal, progress) {
@@ -129,6 +141,10 @@ export function cacheBeside(client: RedisClient, keys: RedisKeys = new RedisKeys
       await record.forget(offsets[1]);
     },
   };
+}
+
+function asking(steering: Steering): Ask {
+  return (attempt) => untilRedisAnswers(attempt, steering);
 }
 
 /** The number that a script has answered. */

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { jetstreamManager } from '../../pipeline/clients/nats.ts';
 import type { CopyState } from '../../pipeline/capture/log-record.ts';
 import { captureFixture, type CaptureFixture } from '../pipeline/capture/support/fixture.ts';
+import { operatorOf } from '../pipeline/capture/support/backfills.ts';
 import { trimLog } from '../pipeline/log/support/fresh-log.ts';
 import { Instances } from '../support/instances.ts';
 import { redisDatabase, type RedisDatabase } from '../support/redis-database.ts';
@@ -66,6 +67,8 @@ describe('headwater rebuild, when the log does not hold a backfill whole', funct
     rebuilding.stderr!.setEncoding('utf8').on('data', (text: string) => (said += text));
     const closed = once(rebuilding, 'close');
     await copying();
+    // It must not be done before the command that gives it up has started.
+    await operatorOf(fixture).order('pause', 'public.prices');
     expect((await runCli(['backfill', 'cancel', 'prices'], env)).code).to.equal(0);
     expect((await closed)[0], said).to.equal(3);
     expect(said).to.contain('the backfill of public.prices has not come to its end').and.contain('rebuild cache --no-backfill');

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RedisClient } from '../../pipeline/clients/redis.ts';
 import { rebuildable } from '../../pipeline/runner/rebuild/rebuild.ts';
-import type { Comparison, Steering } from '../../pipeline/runner/rebuild/model.ts';
+import type { Comparison } from '../../pipeline/runner/rebuild/model.ts';
 import { redisBeside } from '../../pipeline/runner/rebuild/redis.ts';
 import { RedisStateStore, type RedisEffects } from '../../pipeline/runner/redis-state-store.ts';
 import { startRunner } from '../../pipeline/runner/runner.ts';
@@ -12,6 +12,7 @@ import { MemoryLog } from '../support/memory-log.ts';
 import { redisNamespace, type RedisNamespace } from '../support/redis-namespace.ts';
 import { roleContext, until } from '../support/role-context.ts';
 import { tickEvent } from '../support/row-events.ts';
+import { unsteered } from '../support/unsteered.ts';
 
 type Counts = Map<string, number>;
 const noLetters = { publish: () => Promise.reject(new Error('no event of this test is poison')) };
@@ -138,18 +139,10 @@ describe('comparison of two states in Redis', () => {
     // A live one that runs ahead all the while, of a fold that does not come after it.
     const offset = redis.keys.offset('counter');
     const running = setInterval(() => void redis.client.hincrby(offset, 'seq', 1).catch(() => undefined), 2);
-    const steering: Steering = {
-      signal: stop.signal,
-      progress: () => undefined,
-      reach: () => Promise.resolve(false),
-      letGo: () => undefined,
-      bounds: () => log.bounds(),
-      still: (work) => work(),
-    };
     try {
       await redis.client.hincrby(offset, 'seq', 1);
       const begun = performance.now();
-      const { compared, differences, moving } = await beside().compare(steering);
+      const { compared, differences, moving } = await beside().compare(unsteered(stop.signal));
       expect({ compared, differences, moving }).to.deep.equal({ compared: 1_999, differences: 0, moving: 1 });
       expect(performance.now() - begun).to.be.lessThan(20_000);
     } finally {
@@ -183,8 +176,7 @@ describe('comparison of two states in Redis', () => {
         return typeof found === 'function' ? (found.bind(target) as unknown) : found;
       },
     });
-    const steering = { signal: stop.signal, progress: () => undefined, reach: () => Promise.resolve(false), letGo: () => undefined };
-    const { listed, ...counts } = await beside(counting).compare({ ...steering, bounds: () => log.bounds(), still: (work) => work() });
+    const { listed, ...counts } = await beside(counting).compare(unsteered(stop.signal));
     expect(counts).to.deep.equal({ compared: 13, differences: 6, moving: 0 });
     expect(listed.map(({ what }) => what)).to.have.members(kinds.map((kind) => `counts:${kind}-other`));
     // 12,000 items of each key, and no call looks at more than some 10,000.

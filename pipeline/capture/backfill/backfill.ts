@@ -7,14 +7,7 @@ import { Run, StepAside, type BackfillOptions, type Turn } from './run.ts';
 import { TableCopy } from './table-copy.ts';
 import { ChunkWriter } from './writer.ts';
 
-/**
- * Copies a table's rows into the log while changes stream, a chunk at a time in the order of the primary key.
- *
- * A chunk is read in a repeatable-read transaction whose snapshot is kept, and logged once the log has passed the position
- * taken after it. A row is left out if a logged transaction that the snapshot does not see has changed it: then the log
- * already has something newer; of a row whose change came without its large values, they are logged with what is newer.
- * Progress is kept for each chunk, so a crash repeats one at most.
- */
+/** Backfills from their request to their end: what fails is tried again, given up, and noted in the log and in its record. */
 export class Backfill {
   readonly #options: BackfillOptions;
   readonly #writer: ChunkWriter;

@@ -1,6 +1,7 @@
 import type { Seq } from '../../log/event-log.ts';
+import type { Moved } from '../row-key.ts';
 import type { Visibility } from '../visibility.ts';
-import { changeOf, mayBePart, parsedKey, rawEvent, type Change, type Key } from './row-change.ts';
+import { changeOf, mayBePart, parsedKey, rawEvent, type Change } from './row-change.ts';
 
 /** Changes of a table, and moved rows of it, of which more is kept than the transaction's number. */
 const maxKept = 50_000;
@@ -13,12 +14,6 @@ export interface Logged {
   readonly xid: number | undefined;
   readonly table: string | undefined;
   readonly subject?: string;
-}
-
-/** A row that got another key by an event that has only a part of it. */
-export interface Moved {
-  readonly key: Key;
-  readonly xid: number;
 }
 
 interface Changes {
@@ -127,9 +122,15 @@ export class ChangeTracker {
     const changes = this.#tables.get(table);
     if (!changes || changes.truncates.some((xid) => !snapshot.sees(xid))) return undefined;
     const parts: Uint8Array[] = [];
+    /** How many changes of a key are done with: one row may have very many. */
+    const passed = new Map<string, number>();
     let at = key;
     for (let last = -1; ;) {
-      const next = changes.byKey.get(at)?.find(({ seq, from, xid }) => seq > last && from === at && !snapshot.sees(xid));
+      const known = changes.byKey.get(at) ?? [];
+      let i = passed.get(at) ?? 0;
+      while (i < known.length && !(known[i]!.seq > last && known[i]!.from === at && !snapshot.sees(known[i]!.xid))) i++;
+      passed.set(at, i + 1);
+      const next = known[i];
       if (!next) return parts.length > 0 ? parts : undefined;
       if (!next.part || next.to === undefined) return undefined;
       parts.push(next.part);
@@ -142,8 +143,13 @@ export class ChangeTracker {
     return this.#tables.get(table)?.moved ?? [];
   }
 
+  /** Adds those that are not known yet. */
   addMoved(table: string, moved: readonly Moved[]): void {
-    this.#tables.get(table)?.moved.push(...moved);
+    const changes = this.#tables.get(table);
+    if (!changes) return;
+    const text = ({ key, xid }: Moved): string => JSON.stringify([xid, key]);
+    const known = new Set(changes.moved.map(text));
+    changes.moved.push(...moved.filter((one) => !known.has(text(one))));
   }
 
   forgetMoved(table: string, moved: ReadonlySet<Moved>): void {

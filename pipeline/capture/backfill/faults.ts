@@ -19,6 +19,7 @@ export function isFaultOfStatement(error: unknown): boolean {
  * calls, an unknown column or table, a missing privilege.
  */
 export function isFaultOfRequest(error: unknown): boolean {
+  // A table that is gone is not the fault of whoever takes a snapshot, who begins anew: only a request for it ends.
   if (error instanceof HeadwaterError) return error.reaction === 'usage' || error.code === 'no_such_table';
   return isFaultOfStatement(error);
 }

@@ -1,6 +1,7 @@
-import type { ChangeTracker, Moved } from './change-tracker.ts';
+import type { Key, Moved } from '../row-key.ts';
+import type { ChangeTracker } from './change-tracker.ts';
 import type { Chunk } from './reader.ts';
-import { parsedKey, type Key } from './row-change.ts';
+import { parsedKey } from './row-change.ts';
 import type { Run } from './run.ts';
 import type { Transfer } from './transfer.ts';
 
@@ -9,12 +10,18 @@ const movedAtOnce = 50;
 /** So many may wait for it: they are kept in the state. */
 const maxMoved = 200;
 
+export interface MovedRead {
+  readonly logged: number;
+  readonly keptBy: 'interrupted' | 'stuck' | undefined;
+}
+
 /**
  * Reads rows that have moved, by an event that has only a part of them, to where the chunks may have gone by. Some of them at
  * once; all of them when there are many, or when this was the last chunk.
- * @returns how many were logged; undefined when it was interrupted before all that had to be were
+ * @returns how many were logged, and what kept it from logging all that had to be: an order, or that they are not visible for long
+ * while others wait
  */
-export async function readMoved(run: Run, { key, next }: Chunk, transfer: Transfer, tracker: ChangeTracker): Promise<number | undefined> {
+export async function readMoved(run: Run, { key, next }: Chunk, transfer: Transfer, tracker: ChangeTracker): Promise<MovedRead> {
   const { name } = run.table;
   const range = { where: run.state.where, key };
   let logged = 0;
@@ -23,18 +30,19 @@ export async function readMoved(run: Run, { key, next }: Chunk, transfer: Transf
     const some = tracker.moved(name).slice(0, atOnce);
     const keys = some.map((moved) => moved.key);
     const read = await transfer.read(run, (onSnapshot) => run.reader.readKeys(keys, range, onSnapshot));
-    if (!read) return undefined;
+    if (!read) return { logged, keptBy: 'interrupted' };
     const inserted = await transfer.insert(run, read);
-    logged += inserted ?? 0;
-    const done = inserted === undefined ? [] : doneOf(some, read.chunk, transfer);
+    logged += inserted?.logged ?? 0;
+    const done = inserted === undefined ? [] : doneOf(some, inserted.chunk, transfer);
     tracker.forgetMoved(name, new Set(done));
     if (next && tracker.moved(name).length < maxMoved) break;
     // As many as found room.
     if (read.chunk.cut) atOnce = Math.max(1, Math.min(atOnce - 1, read.chunk.rows.length));
     if (done.length > 0) waited = 0;
+    else if (run.isStuck) return { logged, keptBy: 'stuck' };
     else await run.waitUntilVisible(waited);
   }
-  return logged;
+  return { logged, keptBy: undefined };
 }
 
 /** Those of the moved rows that a chunk has as they are, or that are no longer there. */

@@ -48,12 +48,20 @@ export function requestBackfill(operation: Operation, request: BackfillRequest):
       await record.changeCopy(table.name, (known) => {
         requireFree(known, request);
         if (known && underWay.has(known.state)) return undefined;
-        const whole = known?.oid === table.oid && (known.again === true || (known.state === 'done' && known.where === undefined));
-        return { table: table.name, oid: table.oid, state: 'pending', rows: 0, total, where, rate, ...(whole ? { again: true } : {}) };
+        const before = known?.oid === table.oid ? wholeCopy(known, where) : {};
+        return { table: table.name, oid: table.oid, state: 'pending', rows: 0, total, where, rate, ...before };
       });
     }
     return tables.map(({ name }) => name);
   });
+}
+
+/** What a new request has to keep of the copy of all rows. */
+function wholeCopy({ state, where, again, whole, error }: CopyState, wanted: string | undefined): Pick<CopyState, 'again' | 'whole'> {
+  if (again === true || (state === 'done' && where === undefined)) return { again: true };
+  if (wanted === undefined) return {};
+  if (where !== undefined) return whole ? { whole } : {};
+  return state === 'failed' || state === 'cancelled' ? { whole: { state, error } } : {};
 }
 
 /** A backfill under way that copies something else, or is paused, is not replaced: its rows may be in the log nowhere else. */
@@ -221,33 +229,36 @@ export function orderBackfills(
 ): Promise<readonly Ordered[]> {
   return withServers(operation, async (control, record) => {
     const copies = await record.copies();
-    const concerned =
-      names ??
-      sorted(copies.values())
-        .filter((state) => concerns(order, state))
-        .map(({ table }) => table);
-    for (const name of concerned) requireConcerned(order, name, copies);
+    const orders = await record.orders();
+    const open = sorted(copies.values())
+      .filter((state) => concerns(order, state, orders.get(state.table)))
+      .map(({ table }) => table);
+    for (const name of names ?? []) if (!open.includes(name)) requireConcerned(order, name, copies, open);
+    const concerned = names ?? open;
     for (const table of concerned) await record.putOrder({ ...order, table });
     const active = (await findSlot(control, operation.config.slot))?.activePid !== undefined;
     return Promise.all(concerned.map((table) => carriedOut(operation, record, table, active)));
   });
 }
 
-function concerns({ order, rate }: Omit<CopyOrder, 'table'>, { state }: CopyState): boolean {
+/** @param noted the order for this copy that nobody has carried out yet: the next one takes its place */
+function concerns({ order, rate }: Omit<CopyOrder, 'table'>, { state }: CopyState, noted: CopyOrder | undefined): boolean {
   if (order === 'cancel') return underWay.has(state);
   if (order === 'pause') return state === 'pending' || state === 'running';
-  return state === 'paused' || (rate !== undefined && underWay.has(state));
+  return state === 'paused' || ((rate !== undefined || noted?.order === 'pause') && underWay.has(state));
 }
 
-function requireConcerned(order: Omit<CopyOrder, 'table'>, name: string, copies: ReadonlyMap<string, CopyState>): void {
+function requireConcerned(
+  { order }: Omit<CopyOrder, 'table'>,
+  name: string,
+  copies: ReadonlyMap<string, CopyState>,
+  others: readonly string[],
+): void {
   const state = copies.get(name);
   // By its name only: a first copy that has failed is tried again when capture starts, and then no more.
-  const failed = order.order === 'cancel' && state?.state === 'failed';
-  if (failed || (state && concerns(order, state))) return;
-  const open = sorted(copies.values()).filter((other) => concerns(order, other));
-  const others = open.map(({ table }) => table);
+  if (order === 'cancel' && (state?.state === 'failed' || state?.whole?.state === 'failed')) return;
   const why = state ? `the backfill of ${name} is ${state.state}` : `there is no backfill of ${name}${suggestion(name, others)}`;
-  throw usage('no_backfill', `nothing to ${order.order}: ${why}`, '`headwater backfill list` shows what there is');
+  throw usage('no_backfill', `nothing to ${order}: ${why}`, '`headwater backfill list` shows what there is');
 }
 
 async function carriedOut({ signal }: Operation, record: LogRecord, table: string, active: boolean): Promise<Ordered> {

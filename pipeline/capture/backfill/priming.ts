@@ -18,12 +18,12 @@ export async function prime(options: BackfillOptions, run: Run): Promise<void> {
   tracker.forgetChanges(snapshot);
   const oldestUnseen = (): number => tracker.oldestUnseenSeq ?? Infinity;
   const from = Math.min(oldestUnseen(), after && seq !== undefined ? seq + 1 : Infinity);
-  if (from <= to && !(await readBack(options, run.table, { from, to }, snapshot))) {
+  if (from <= to && !(await readBack({ ...options, signal: run.interrupt }, run.table, { from, to }, snapshot))) {
     run.beginAnew('the log does not hold what has happened since the last chunk');
     // What is gone may be of transactions that a chunk would not see.
     await fitting(options, run, 'transactions that are in the log and not visible yet', () => oldestUnseen() > to);
   } else tracker.addMoved(name, moved);
-  run.seq = to;
+  run.seq = run.primed = to;
 }
 
 /** The first snapshot that fits; undefined when it was interrupted before. */

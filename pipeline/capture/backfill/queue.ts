@@ -136,7 +136,7 @@ export class BackfillQueue {
     let known = state.note;
     for (let attempt = 0; !interrupt.aborted; attempt++) {
       try {
-        return await this.#find(state.table);
+        return await this.#find(state.table, interrupt);
       } catch (error) {
         if (error instanceof HeadwaterError) return error;
         const note = `waits for the database: ${messageOf(error)}`;
@@ -152,18 +152,22 @@ export class BackfillQueue {
   }
 
   /**
-   * On a connection of its own: it may have to wait for a lock, and capture's must not.
+   * On a connection of its own, which the signal cuts: it may have to wait for a lock, and capture's must not.
    * @throws HeadwaterError `not_captured`, `not_published` (refused)
    */
-  async #find(name: string): Promise<CapturedTable> {
+  async #find(name: string, signal: AbortSignal): Promise<CapturedTable> {
     const { url, catalog, log, publication } = this.#parts;
     const client = await connectPostgres(url, 'headwater backfill', log);
+    const cut = (): void => void closePostgres(client);
+    signal.addEventListener('abort', cut, { once: true });
+    if (signal.aborted) cut();
     try {
       const table = (await selectTables(client, catalog)).tables.find((candidate) => candidate.name === name);
       if (!table) throw refused('not_captured', 'the table is not captured, or no longer there', 'headwater backfill cancel gives it up');
       if ((await findJoining(client, publication, [table])).length > 0) throw notPublished(name);
       return table;
     } finally {
+      signal.removeEventListener('abort', cut);
       await closePostgres(client);
     }
   }
@@ -176,6 +180,9 @@ export class BackfillQueue {
       if (next) {
         await this.#carryOut(next.order, next.revision);
         this.#orders.splice(this.#orders.indexOf(next), 1);
+        // Only now: a table is not copied as long as there is an order for it.
+        const now = await this.#parts.record.copy(next.order.table);
+        if (now?.state === 'pending' || now?.state === 'running') this.#add(now.table);
         continue;
       }
       if (this.#orders.length > 0) current?.interrupt.abort();
@@ -185,28 +192,34 @@ export class BackfillQueue {
 
   async #carryOut(order: CopyOrder, revision: number): Promise<void> {
     const { record, backfill, log } = this.#parts;
-    const state = await record.copy(order.table);
+    const { table } = order;
+    const state = await record.copy(table);
+    // It has waited for the chunk that was under way, and can have been taken back meanwhile, or another one given.
+    if ((await record.noted(table))?.revision !== revision) return;
     const next = state && ordered(state, order);
-    // That it has failed is in the log already.
-    if (next?.state === 'cancelled' && state?.state !== 'failed') await backfill.cancelled(next);
-    if (next?.state === 'paused') this.#paused.add(order.table);
-    else this.#paused.delete(order.table);
+    // How one has ended that was not under way any more is in the log already.
+    if (next?.state === 'cancelled' && state?.state !== 'failed' && state?.state !== 'cancelled') await backfill.cancelled(next);
+    // Of the copy as it is by now: somebody may have asked for another one.
+    const put = next && (await record.changeCopy(table, (known) => known && ordered(known, order)));
+    if (put?.state === 'paused') this.#paused.add(table);
+    else this.#paused.delete(table);
     this.#count();
-    if (next) {
-      await record.putCopy(next);
-      log.info({ table: order.table, rows: next.rows }, `backfill: ${order.order}, as was asked for`);
-    }
-    await record.removeOrder(order.table, revision);
-    const now = next ?? state;
-    if (now?.state === 'pending' || now?.state === 'running') this.#add(now.table);
+    if (put) log.info({ table, rows: put.rows }, `backfill: ${order.order}, as was asked for`);
+    await record.removeOrder(table, revision);
   }
+}
+
+/** Nobody wants what has failed any more, so nobody need be told of it. */
+function givenUp(copy: CopyState): CopyState | undefined {
+  const { state, whole } = copy;
+  if (state !== 'failed' && whole?.state !== 'failed') return undefined;
+  return { ...copy, state: state === 'failed' ? 'cancelled' : state, ...(whole && { whole: { ...whole, state: 'cancelled' } }) };
 }
 
 /** What an order makes of a copy; undefined when there is nothing to do. */
 function ordered(state: CopyState, { order, rate }: CopyOrder): CopyState | undefined {
-  // Nobody wants it any more, so nobody need be told of it.
-  if (state.state === 'failed' && order === 'cancel') return { ...state, state: 'cancelled' };
-  if (state.state !== 'pending' && state.state !== 'running' && state.state !== 'paused') return undefined;
+  if (state.state !== 'pending' && state.state !== 'running' && state.state !== 'paused')
+    return order === 'cancel' ? givenUp(state) : undefined;
   const rest: CopyState = { ...state, speed: undefined, note: undefined, attempts: undefined };
   if (order === 'cancel') return { ...rest, state: 'cancelled' };
   // Nothing tells from `paused` whether it had begun, but the mark.

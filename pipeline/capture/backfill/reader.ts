@@ -3,7 +3,7 @@ import { quoteTable, type PgClient } from '../../clients/postgres.ts';
 import { usage } from '../../runtime/errors.ts';
 import type { Logger } from '../../runtime/logging.ts';
 import type { Lsn } from '../../source/position.ts';
-import { columnKind, Tuple } from '../../source/pgoutput.ts';
+import type { Tuple } from '../../source/pgoutput.ts';
 import {
   describeTable,
   hasKey,
@@ -21,7 +21,8 @@ import { keyTextsOf } from '../../source/key-text.ts';
 import { checkCondition } from './condition.ts';
 import { endAfter, endWaiting, estimateTable } from './estimate.ts';
 import { ReaderConnection } from './reader-connection.ts';
-import type { Key } from './row-change.ts';
+import { copyOf, keyAt } from './tuples.ts';
+import type { Key } from '../row-key.ts';
 import type { CapturedTable } from '../tables.ts';
 import type { Visibility } from '../visibility.ts';
 
@@ -31,6 +32,8 @@ const chunkBytes = 8 * 1024 ** 2;
 const cutBytes = 2 * chunkBytes;
 /** Rows of the first chunk, before it is known. */
 const firstChunkRows = 100;
+/** A chunk that becomes too old has as many all the same: these are logged in one go, and fewer would hardly be read sooner. */
+const leastRows = 500;
 /** Most keys that are gone through at once for the rows that meet a condition. */
 const maxWindow = 1_000_000;
 const queryCanceled = '57014';
@@ -79,8 +82,10 @@ export class ChunkReader {
   readonly #table: CapturedTable;
   readonly #types = new TypeRegistry();
   readonly #connection: ReaderConnection;
-  /** Rows of the next chunk. */
-  #limit: number;
+  /** So many rows have about 8 MB. */
+  #fitting = firstChunkRows;
+  /** Most rows of the next chunk, however small they are. */
+  #most: number;
   /** Keys that are gone through for one chunk; undefined as long as the server finds the rows of a condition quickly enough. */
   #window: number | undefined;
 
@@ -88,7 +93,7 @@ export class ChunkReader {
     this.#options = options;
     this.#table = table;
     this.#connection = new ReaderConnection(options.url, options.log);
-    this.#limit = Math.min(options.chunkRows, firstChunkRows);
+    this.#most = options.chunkRows;
   }
 
   /** A snapshot of now. */
@@ -133,8 +138,7 @@ export class ChunkReader {
       const limit = Math.max(1, Math.min(this.#limit, range.rate ?? Infinity));
       const upTo = this.#window === undefined ? undefined : await keyAt(client, selectKey(table, after, this.#window));
       const { rows, bytes, cut } = await this.#rows(client, table, { after, upTo, limit, where: range.where });
-      if (rows.length > 0)
-        this.#limit = Math.max(1, Math.min(this.#options.chunkRows, Math.floor((chunkBytes * rows.length) / Math.max(1, bytes))));
+      if (rows.length > 0) this.#fitting = Math.max(1, Math.floor((chunkBytes * rows.length) / Math.max(1, bytes)));
       const last = rows.at(-1);
       const next = last && (cut || rows.length === limit) ? keyTexts(table, last) : upTo;
       // The same rows would come again and again.
@@ -234,10 +238,20 @@ export class ChunkReader {
     return { rows, bytes, cut };
   }
 
-  /** The chunk was too old before it was logged: the next one is to take less time. */
+  /** The chunk was too old before it, or all of it, was logged: the next ones are to take less time. */
   readLess(where: string | undefined): void {
-    this.#limit = Math.max(1, Math.floor(this.#limit / 2));
+    this.#most = Math.max(Math.min(this.#limit, leastRows), Math.floor(this.#limit / 2));
     if (where !== undefined) this.#window = this.#lessKeys();
+  }
+
+  /** All of the chunk was logged: the next ones may have more rows than it. */
+  readMore(): void {
+    this.#most = Math.min(this.#options.chunkRows, this.#most * 2);
+  }
+
+  /** Rows of the next chunk. */
+  get #limit(): number {
+    return Math.min(this.#most, this.#fitting);
   }
 
   #lessKeys(): number {
@@ -277,27 +291,4 @@ export class ChunkReader {
   close(): Promise<void> {
     return this.#connection.close();
   }
-}
-
-/** The one row of key columns that a query gives, as texts. */
-async function keyAt(client: PgClient, query: string): Promise<readonly string[] | undefined> {
-  let found: readonly string[] | undefined;
-  await readRows(client, query, ({ source, starts, ends, count }) => {
-    found = Array.from({ length: count }, (_, i) => source.toString('utf8', starts[i], ends[i]));
-  });
-  return found;
-}
-
-/** A tuple of its own, since the reader's is overwritten by the next row. */
-function copyOf(row: Tuple): Tuple {
-  const copy = new Tuple();
-  const base = row.starts[0] ?? 0;
-  copy.source = Buffer.from(row.source.subarray(base, row.ends[row.count - 1]));
-  copy.count = row.count;
-  for (let i = 0; i < row.count; i++) {
-    copy.kinds[i] = row.kinds[i] ?? columnKind.null;
-    copy.starts[i] = row.starts[i]! - base;
-    copy.ends[i] = row.ends[i]! - base;
-  }
-  return copy;
 }

@@ -1,8 +1,6 @@
 import { eachMember } from '../../../schemas/raw-json.ts';
 import type { Seq } from '../../log/event-log.ts';
-
-/** A row's primary key as an event has it. */
-export type Key = Readonly<Record<string, unknown>>;
+import type { Key } from '../row-key.ts';
 
 /** One event of a row. */
 export interface Change {

@@ -49,6 +49,8 @@ export class Run {
   state: CopyState;
   /** Sequence up to which the tracker knows all events of the table. */
   seq: Seq | undefined;
+  /** What that was before the first chunk. */
+  primed: Seq | undefined;
   /** Nothing has been logged that the state does not count: to end here repeats nothing. */
   atPlace = true;
   /** When the last chunk was done. */

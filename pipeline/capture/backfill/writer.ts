@@ -32,6 +32,8 @@ export interface Inserted {
   readonly logged: number;
   /** The log's end before the last of them: of all events up to there the tracker has been told. */
   readonly seq: Seq | undefined;
+  /** How many of the chunk's rows, from its first on, this covers: of them the log has what is newest. */
+  readonly rows: number;
 }
 
 /** A row to log, and newer events that have a part of it. */
@@ -51,24 +53,25 @@ export class ChunkWriter {
   /**
    * Logs a chunk as soon as the log has passed its position, in portions between which the stream goes on. One without rows waits
    * for its position as well: behind it the tracker knows of every change that the chunk's snapshot sees.
-   * @param schema the columns that the log had for the table when the chunk was read
-   * @returns undefined when so much has been changed since that the chunk has to be read again; portions of it may be logged
+   * @param schema the columns of the table that the stream had decoded when the chunk was read
+   * @returns what was logged: the first portions only when so much has been changed meanwhile that the other rows have to be read
+   * again; undefined when that goes for all of them
    * @throws when the table has been redefined since: then it has to be read again as well
    */
   async insert(chunk: Chunk, schema: string | undefined): Promise<Inserted | undefined> {
     const { out } = this.#options;
     const { name, columnsJson } = chunk.table.relation;
-    let inserted: Inserted = { logged: 0, seq: undefined };
+    let inserted: Inserted = { logged: 0, seq: undefined, rows: 0 };
     let from = 0;
     do {
       const portion = portionFrom(chunk.rows, from);
       const known = from === 0 ? schema : columnsJson;
       const write = (): Promise<Inserted | 'redefined' | 'unknown'> => this.#write(chunk, portion, known);
       const written = await (from === 0 ? this.#behind(chunk.position, write) : out.between(write));
-      if (written === 'unknown') return undefined;
+      if (written === 'unknown') return from === 0 ? undefined : inserted;
       if (written === 'redefined' || !written) throw new Error(`the columns of ${name} have changed since the rows were read`);
-      inserted = { logged: inserted.logged + written.logged, seq: written.seq };
       from += portion.length;
+      inserted = { logged: inserted.logged + written.logged, seq: written.seq, rows: from };
       // What the stream has ready goes first.
       await nextTurn();
     } while (from < chunk.rows.length);
@@ -101,8 +104,8 @@ export class ChunkWriter {
   }
 
   /**
-   * `redefined` when the log has other columns for the table than it had, or than the rows have; `unknown` when it is not known
-   * any more which rows have been changed since.
+   * `redefined` when the stream has decoded other columns of the table than it had, or than the rows have; `unknown` when it is not
+   * known any more which rows have been changed since.
    */
   async #write(
     { table, snapshot }: Chunk,
@@ -115,7 +118,7 @@ export class ChunkWriter {
     if (schema !== relation.columnsJson && schema !== known) return 'redefined';
     // All that is logged up to here the tracker has been told.
     const { seq } = out.end;
-    if (portion.length === 0) return { logged: 0, seq };
+    if (portion.length === 0) return { logged: 0, seq, rows: 0 };
     if (!tracker.knows(relation.name, snapshot)) return 'unknown';
     await this.#schema(relation);
     const rows = this.#due(table, snapshot, portion);
@@ -127,7 +130,7 @@ export class ChunkWriter {
         if (parts) encoder.replace((written, limit) => mergedRow(written, parts, limit));
       },
     );
-    return { logged: rows.length, seq };
+    return { logged: rows.length, seq, rows: portion.length };
   }
 
   /** The rows of which the log has nothing newer; those of which it has only a newer part, with that. */

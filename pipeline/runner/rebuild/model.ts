@@ -1,4 +1,5 @@
 import type { Bounds, Seq } from '../../log/event-log.ts';
+import type { Logger } from '../../runtime/logging.ts';
 import type { RunnerParts } from '../runner.ts';
 import type { Offset, StateStore } from '../state-store.ts';
 
@@ -83,6 +84,8 @@ export interface Refilled {
 /** What a comparison or a flip may ask of the fold that fills the state beside. */
 export interface Steering {
   readonly signal: AbortSignal;
+  /** Where it is said that a store is away. */
+  readonly log: Logger;
   /** Shows how far it is, or what it waits for. */
   readonly progress: (text: string) => void;
   /** Told right before a flip in which many more rows change places than the comparison has told of. */
@@ -194,7 +197,7 @@ export interface Rebuildable {
    * Removes what stands beside, when it is in the expected state.
    * @throws HeadwaterError `rebuild_busy`, `rebuild_kept`, `rebuild_filling` (refused)
    */
-  remove(expected: 'filling' | 'kept'): Promise<boolean>;
+  remove(expected: 'filling' | 'kept', progress?: (text: string) => void): Promise<boolean>;
 }
 
 /** What a rebuild stands on: the parts of the processor's runner, with a store beside the live one. */

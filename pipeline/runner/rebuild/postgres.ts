@@ -24,17 +24,22 @@ export interface PostgresBesideParts<Effects> {
   readonly mends?: readonly string[];
 }
 
+const suffix = '~rebuild';
+
 /** What the offset beside is called. */
 export function besideName(processor: string): string {
-  return `${processor}~rebuild`;
+  return `${processor}${suffix}`;
 }
 
+/** $1: a processor, or null for all of them. */
 const statusQuery = `
-  SELECT r.state, to_char(r.since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS since, r.making, b.seq AS beside_seq, b.epoch AS beside_epoch, l.seq AS live_seq, l.epoch AS live_epoch
+  SELECT r.processor AS name, r.state, to_char(r.since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS since, r.making, b.seq AS beside_seq, b.epoch AS beside_epoch, l.seq AS live_seq, l.epoch AS live_epoch,
+    coalesce(b.leased_until > clock_timestamp(), false) AS leased
   FROM headwater.processor_rebuilds r
-  LEFT JOIN headwater.processor_offsets b ON b.processor = $2
-  LEFT JOIN headwater.processor_offsets l ON l.processor = $1
-  WHERE r.processor = $1`;
+  LEFT JOIN headwater.processor_offsets b ON b.processor = r.processor || '${suffix}'
+  LEFT JOIN headwater.processor_offsets l ON l.processor = r.processor
+  WHERE r.processor = $1 OR $1::text IS NULL
+  ORDER BY r.processor`;
 
 const namespacesQuery = `
   SELECT processor, coalesce(namespace, $1) AS namespace, seq::text, epoch FROM headwater.processor_offsets WHERE processor IN ($1, $2)`;
@@ -111,7 +116,7 @@ export function postgresBeside<Effects>(parts: PostgresBesideParts<Effects>): Be
     name: processor,
     store,
     follows: true,
-    status: () => statusOf(pool, processor, beside),
+    status: async () => (await postgresBesides(pool, processor))[0]?.status,
     async begin() {
       const making = randomUUID();
       await transaction(pool, async (client) => {
@@ -203,8 +208,13 @@ export function postgresBeside<Effects>(parts: PostgresBesideParts<Effects>): Be
 /** What stands beside, and how it is named. */
 type Standing = Pick<BesideStatus, 'state' | 'making'>;
 
-async function statusOf(pool: PgPool, processor: string, beside: string): Promise<BesideStatus | undefined> {
+/** What stands beside a processor's live state, or beside those of all processors, and whether a command is at work on it. */
+export async function postgresBesides(
+  pool: PgPool,
+  processor?: string,
+): Promise<readonly { readonly status: BesideStatus; readonly leased: boolean }[]> {
   const { rows } = await pool.query<{
+    name: string;
     state: BesideState;
     since: string;
     making: string;
@@ -212,17 +222,12 @@ async function statusOf(pool: PgPool, processor: string, beside: string): Promis
     beside_epoch: string | null;
     live_seq: string | null;
     live_epoch: string | null;
-  }>(statusQuery, [processor, beside]);
-  const row = rows[0];
-  if (!row) return undefined;
+    leased: boolean;
+  }>(statusQuery, [processor ?? null]);
   const offset = (seq: string | null, epoch: string | null): Offset | undefined =>
     seq === null || epoch === null ? undefined : { seq: Number(seq), epoch };
-  return {
-    name: processor,
-    state: row.state,
-    since: row.since,
-    making: row.making,
-    offset: offset(row.beside_seq, row.beside_epoch),
-    live: offset(row.live_seq, row.live_epoch),
-  };
+  return rows.map(({ name, state, since, making, leased, ...row }) => ({
+    status: { name, state, since, making, offset: offset(row.beside_seq, row.beside_epoch), live: offset(row.live_seq, row.live_epoch) },
+    leased,
+  }));
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Bounds, Seq } from '../../log/event-log.ts';
-import { pause, untilItWorks } from '../../runtime/backoff.ts';
+import { backoffMs, pause, untilItWorks } from '../../runtime/backoff.ts';
 import { HeadwaterError, messageOf, refused } from '../../runtime/errors.ts';
 import type { Role, RoleContext } from '../../runtime/lifecycle.ts';
 import { Speed } from '../../runtime/speed.ts';
@@ -34,7 +34,7 @@ export function rebuildable<Effects>(context: RoleContext, parts: RebuildParts<E
     name: beside.name,
     status: () => beside.status(),
     rebuild: (options) => new Rebuild(context, parts, options).run(),
-    remove: (expected) => remove(beside, expected, context),
+    remove: (expected, progress) => remove(beside, expected, { ...context, progress }),
   };
 }
 
@@ -206,13 +206,15 @@ class Rebuild<Effects> {
   }
 
   async #compareAndFlip(steering: Steered): Promise<Comparison> {
-    for (;;) {
+    for (let n = 0; ; n++) {
+      this.#stopping.signal.throwIfAborted();
       this.#show('comparing');
       const comparison = await this.#beside.compare(steering);
       this.#options.onCompared?.(comparison);
       if (!this.#options.flip) return comparison;
       requireCompared(this.#beside.name, comparison, this.#options);
       if (await this.#flip(steering)) return comparison;
+      await pause(backoffMs(n), this.#stopping.signal);
     }
   }
 

@@ -1,5 +1,5 @@
-import { RedisScript, unexpectedAnswer, type RedisClient } from '../../clients/redis.ts';
-import { scanKeys } from '../redis-scan.ts';
+import { RedisScript, unexpectedAnswer, untilRedisAnswers, type RedisClient } from '../../clients/redis.ts';
+import { inOneProcess, scanKeys, type Ask } from '../redis-scan.ts';
 import { Findings } from './findings.ts';
 import { difference, type Comparison, type Steering } from './model.ts';
 import { RedisMeeting, whereTheyMeet } from './redis-meeting.ts';
@@ -91,7 +91,14 @@ export interface ComparedSpaces {
 }
 
 /** Compares two namespaces key by key, each key at one offset, a large one part by part. */
-export async function compareSpaces({ client, live, beside, patterns }: ComparedSpaces, steering: Steering): Promise<Comparison> {
+export async function compareSpaces(spaces: ComparedSpaces, steering: Steering): Promise<Comparison> {
+  const ask: Ask = (attempt) => untilRedisAnswers(attempt, steering);
+  const comparison = await inOneProcess(spaces.client, ask, () => compareOnce(spaces, steering, ask));
+  steering.letGo();
+  return comparison;
+}
+
+async function compareOnce({ client, live, beside, patterns }: ComparedSpaces, steering: Steering, ask: Ask): Promise<Comparison> {
   const findings = new Findings();
   const meeting = new RedisMeeting({ client, live: live.offset, beside: beside.offset }, steering);
   const judge = async (suffixes: readonly string[]): Promise<void> => {
@@ -99,7 +106,7 @@ export async function compareSpaces({ client, live, beside, patterns }: Compared
       const { answer, met } = await meeting.run(compareScript, [live.prefix, beside.prefix, cursor, ...rest]);
       const [done, next, ...different] = answer as [number, Buffer, ...number[]];
       for (const number of different) {
-        if (met) await findings.add(() => describe(client, [live.prefix, beside.prefix], rest[number - 1]!));
+        if (met) await findings.add(() => ask(() => describe(client, [live.prefix, beside.prefix], rest[number - 1]!)));
         else findings.moving++;
       }
       findings.compared += done - (met ? 0 : different.length);
@@ -110,21 +117,24 @@ export async function compareSpaces({ client, live, beside, patterns }: Compared
   // First all that should be there, then what is there and should not be: for that one no key has to be remembered.
   for (const { prefix } of [beside, live]) {
     for (const pattern of patterns) {
-      for await (const keys of scanKeys(client, prefix, pattern)) {
+      for await (const keys of scanKeys(client, prefix, pattern, { ask })) {
         steering.signal.throwIfAborted();
         const suffixes = keys.map((key) => key.slice(prefix.length + 1));
-        const judged = prefix === beside.prefix ? suffixes : await missing(client, beside.prefix, suffixes);
+        const judged = prefix === beside.prefix ? suffixes : await missing({ client, ask }, beside.prefix, suffixes);
         for (let at = 0; at < judged.length; at += pageKeys) await judge(judged.slice(at, at + pageKeys));
       }
     }
   }
-  steering.letGo();
   const { apart } = meeting;
   return { ...findings.comparison, ...(apart !== undefined && { apart }) };
 }
 
-async function missing(client: RedisClient, prefix: string, suffixes: readonly string[]): Promise<readonly string[]> {
-  const answer = await missingScript.run(client, [], [prefix, ...suffixes]);
+async function missing(
+  { client, ask }: { readonly client: RedisClient; readonly ask: Ask },
+  prefix: string,
+  suffixes: readonly string[],
+): Promise<readonly string[]> {
+  const answer = await ask(() => missingScript.run(client, [], [prefix, ...suffixes]));
   if (!Array.isArray(answer)) throw unexpectedAnswer('a comparison', answer);
   return (answer as number[]).map((number) => suffixes[number - 1]!);
 }

@@ -1,4 +1,4 @@
-import { unexpectedAnswer, type RedisClient, type RedisScript } from '../../clients/redis.ts';
+import { unexpectedAnswer, untilRedisAnswers, type RedisClient, type RedisScript } from '../../clients/redis.ts';
 import type { Seq } from '../../log/event-log.ts';
 import { pause } from '../../runtime/backoff.ts';
 import type { Steering } from './model.ts';
@@ -61,7 +61,7 @@ export class RedisMeeting {
   }
 
   /**
-   * Runs a script that begins with `whereTheyMeet`.
+   * Runs a script that begins with `whereTheyMeet` and writes nothing.
    * @returns its answer, and whether that is of the same offset, or of a live one that stands still; otherwise what differs may have changed in between
    */
   async run(
@@ -92,7 +92,7 @@ export class RedisMeeting {
 
   #ask(script: RedisScript, where: string, args: readonly (string | number)[]): Promise<unknown> {
     const { client, live, beside } = this.#offsets;
-    return script.run(client, [live, beside], [where, ...args]);
+    return untilRedisAnswers(() => script.run(client, [live, beside], [where, ...args]), this.#steering);
   }
 
   #standsStill({ live, seqs, sameEpoch }: Apart): boolean {

@@ -102,11 +102,12 @@ export class RedisRecord {
     return this.client.hget(this.key, field);
   }
 
-  /** @param offsets keys of the offset beside and of the live one */
-  async status(offsets: { readonly beside: string; readonly live: string }): Promise<BesideStatus | undefined> {
+  /** @param offsets keys of the offset beside and of the live one, where that is asked for */
+  async status(offsets: { readonly beside: string; readonly live?: string }): Promise<BesideStatus | undefined> {
     const [state, since, making] = await this.client.hmget(this.key, 'state', 'since', 'making');
     if (state == null || since == null) return undefined;
-    const [offset, live] = [await offsetAt(this.client, offsets.beside), await offsetAt(this.client, offsets.live)];
+    const offset = await offsetAt(this.client, offsets.beside);
+    const live = offsets.live === undefined ? undefined : await offsetAt(this.client, offsets.live);
     return { name: this.name, state: state as BesideState, since, making: making ?? '', offset, live };
   }
 
@@ -159,7 +160,7 @@ export class RedisRecord {
         const percent = Math.floor(((n + share) / patterns.length) * 100);
         progress?.(`removing what an earlier one left: ${percent} %, ${removed.toLocaleString('en-US')} keys found`);
       };
-      for await (const found of scanKeys(this.client, prefix, pattern, onLook)) {
+      for await (const found of scanKeys(this.client, prefix, pattern, { onLook })) {
         signal?.throwIfAborted();
         const keys = found.filter((key) => !spared.includes(key));
         for (let at = 0; at < keys.length; at += mostUnlinked)

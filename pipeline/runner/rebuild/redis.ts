@@ -1,4 +1,4 @@
-import { RedisScript, type RedisClient } from '../../clients/redis.ts';
+import { RedisScript, untilRedisAnswers, type RedisClient } from '../../clients/redis.ts';
 import { HeadwaterError } from '../../runtime/errors.ts';
 import { RedisKeys } from '../redis-keys.ts';
 import { swapLua } from '../redis-lua.ts';
@@ -59,10 +59,10 @@ export function redisBeside<Effects>(parts: RedisBesideParts<Effects>): Beside<E
     },
     holes: () => holesAt(client, beside),
     async compare(steering) {
-      const spaces = {
-        live: { offset: live, prefix: await livePlace() },
-        beside: { offset: beside, prefix: await place() },
-      };
+      const spaces = await untilRedisAnswers(
+        async () => ({ live: { offset: live, prefix: await livePlace() }, beside: { offset: beside, prefix: await place() } }),
+        steering,
+      );
       return compareSpaces({ client, patterns, ...spaces }, steering);
     },
     flip: () => runFlip(record, flipScript, [live, beside, record.key], [keys.prefix]),

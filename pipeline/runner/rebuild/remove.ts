@@ -10,7 +10,7 @@ import { removable } from './refusals.ts';
 export async function remove<Effects>(
   beside: Beside<Effects>,
   expected: 'filling' | 'kept',
-  { signal, log }: Pick<RoleContext, 'signal' | 'log'>,
+  { signal, log, progress }: Pick<RoleContext, 'signal' | 'log'> & { readonly progress: ((text: string) => void) | undefined },
 ): Promise<boolean> {
   const { name, store } = beside;
   if (!removable(name, await beside.status(), expected)) return false;
@@ -31,7 +31,7 @@ export async function remove<Effects>(
       const status = await beside.status();
       if (!status || !removable(name, status, expected)) return false;
       await beside.claim(status);
-      await beside.remove(signal);
+      await beside.remove(signal, progress);
       return true;
     });
   } finally {

@@ -33,10 +33,11 @@ export interface Steered extends Steering {
 
 /** Steers a fold: how far it may come, and when it stands still. To be called before the fold begins, which must not come anywhere before it is known where the live one is. */
 export function steer<Effects>({ gate, store, eventLog, follows, status, ...parts }: SteeringParts<Effects>): Steered {
-  const { signal, progress, pausing } = parts;
+  const { signal, log, progress, pausing } = parts;
   if (follows) gate.limit = 0;
   return {
     signal,
+    log,
     progress,
     pausing,
     still: (work) => store.still(work),

@@ -15,6 +15,7 @@ import { MemoryLog } from '../../support/memory-log.ts';
 import { roleContext, until } from '../../support/role-context.ts';
 import { rowEvent, tickEvent } from '../../support/row-events.ts';
 import { freshDatabase, type FreshDatabase } from '../../support/servers.ts';
+import { unsteered } from '../../support/unsteered.ts';
 
 const rule = (id: number): Record<string, unknown> => ({
   id: `00000000-0000-4000-8000-${String(id).padStart(12, '0')}`,
@@ -140,17 +141,14 @@ describe('rebuild of alerts', () => {
     await until(() => liveAt(1));
     const beside = alertsBeside(pool, 'alerts');
     const asked: (number | undefined)[] = [];
-    const steering = (reaches: (withinMs: number | undefined) => boolean): Steering => ({
-      signal: stop.signal,
-      progress: () => undefined,
-      still: (work) => work(),
-      letGo: () => undefined,
-      bounds: () => log.bounds(),
-      reach(_seq, withinMs) {
-        asked.push(withinMs);
-        return Promise.resolve(reaches(withinMs));
-      },
-    });
+    const steering = (reaches: (withinMs: number | undefined) => boolean): Steering =>
+      unsteered(stop.signal, {
+        bounds: () => log.bounds(),
+        reach(_seq, withinMs) {
+          asked.push(withinMs);
+          return Promise.resolve(reaches(withinMs));
+        },
+      });
     // Another holds the row: who locks it, too, would have to wait.
     const other = await pool.connect();
     try {

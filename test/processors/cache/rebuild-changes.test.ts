@@ -3,17 +3,17 @@ import type { RedisClient } from '../../../pipeline/clients/redis.ts';
 import type { NewEvent } from '../../../pipeline/log/event-log.ts';
 import type { Beside, FlipPause, Steering } from '../../../pipeline/runner/rebuild/model.ts';
 import { rebuildable } from '../../../pipeline/runner/rebuild/rebuild.ts';
-import { RedisStateStore } from '../../../pipeline/runner/redis-state-store.ts';
 import type { StateStore } from '../../../pipeline/runner/state-store.ts';
 import { cacheProcessor, type CacheEffects } from '../../../processors/cache/fold.ts';
 import { cacheBeside } from '../../../processors/cache/rebuild.ts';
-import { redisCache } from '../../../processors/cache/redis-cache.ts';
 import { RedisRows } from '../../../processors/cache/redis-rows.ts';
 import { defaultCatalog } from '../../../schemas/catalog.ts';
 import { MemoryLog } from '../../support/memory-log.ts';
 import { redisNamespace, type RedisNamespace } from '../../support/redis-namespace.ts';
 import { roleContext } from '../../support/role-context.ts';
 import { rowEvent } from '../../support/row-events.ts';
+import { unsteered } from '../../support/unsteered.ts';
+import { foldInto, liveCache } from './support/cache-folds.ts';
 
 const table = 'public.prices';
 const catalog = defaultCatalog();
@@ -39,21 +39,12 @@ describe('rebuild of the cache, while rows change', () => {
     log = new MemoryLog();
     stop = new AbortController();
     [said, pauses] = [[], []];
-    // Of a fold that has ended.
-    steering = {
-      signal: stop.signal,
-      progress: (text) => said.push(text),
-      pausing: (pause) => pauses.push(pause),
-      reach: () => Promise.resolve(false),
-      letGo: () => undefined,
-      bounds: () => log.bounds(),
-      still: (work) => work(),
-    };
+    steering = unsteered(stop.signal, { progress: (text) => said.push(text), pausing: (pause) => pauses.push(pause) });
   });
   afterEach(() => stop.abort());
   after(() => redis.close());
 
-  const liveStore = (): RedisStateStore<CacheEffects> => new RedisStateStore(redis.client, 'cache', redis.keys, redisCache);
+  const fold = (store: StateStore<CacheEffects>, to = log.head): Promise<void> => foldInto(store, log, to);
   const cacheRows = (): RedisRows => new RedisRows(redis.client, catalog, redis.keys);
 
   const appendRows = async (count: number, op = 'update'): Promise<void> => {
@@ -62,21 +53,12 @@ describe('rebuild of the cache, while rows change', () => {
   const changes = (count: number, from: number, op: string): NewEvent[] =>
     Array.from({ length: count }, (_, n) => price(log.head + 1 + n, from + n, op));
 
-  /** Folds the log into a cache, up to a sequence. */
-  async function fold(store: StateStore<CacheEffects>, to = log.head): Promise<void> {
-    const processor = cacheProcessor(catalog);
-    const expected = await store.offset();
-    const effects = processor.begin();
-    for (let seq = (expected?.seq ?? 0) + 1; seq <= to; seq++) processor.apply((await log.get(seq))!, effects);
-    expect(await store.commit(effects, expected, { seq: to, epoch: log.epoch })).to.equal('committed');
-  }
-
   /** A live cache and one beside it, both with all that is in the log; the command works through the client. */
   async function bothFilled(client: RedisClient = redis.client): Promise<Beside<CacheEffects>> {
     const beside = cacheBeside(client, redis.keys);
     await beside.begin();
     await beside.clear();
-    await fold(liveStore());
+    await fold(liveCache(redis));
     await fold(beside.store);
     return beside;
   }
@@ -141,7 +123,7 @@ describe('rebuild of the cache, while rows change', () => {
         written = true;
         await appendRows(6_000);
         await fold(beside.store);
-        await fold(liveStore());
+        await fold(liveCache(redis));
         await spoilRow(7);
       }),
     );
@@ -166,7 +148,7 @@ describe('rebuild of the cache, while rows change', () => {
     await beside.compare(steering);
     await appendRows(6_000);
     await fold(beside.store);
-    await fold(liveStore(), log.head - 10);
+    await fold(liveCache(redis), log.head - 10);
     const exchanged = await mark(6_000);
     await spoilRow(7);
     expect(await beside.flip(steering)).to.equal('flipped');
@@ -206,7 +188,7 @@ describe('rebuild of the cache, while rows change', () => {
       for (const [key, dump] of dumps) transaction.restore(key, 0, dump);
       await transaction.exec();
     };
-    await fold(liveStore());
+    await fold(liveCache(redis));
     expect(await beside.flip(steering)).to.equal('flipped');
     expect(scans).to.be.at.least(9);
     await requireRight(6_000);
@@ -223,7 +205,7 @@ describe('rebuild of the cache, while rows change', () => {
     await log.append([price(log.head + 1, 777, 'insert'), price(log.head + 2, 777, 'delete')], log.head);
     await fold(beside.store);
     await beside.compare(steering);
-    await fold(liveStore(), log.head - 1);
+    await fold(liveCache(redis), log.head - 1);
     expect((await cacheRows().row(table, '777')).known).to.equal('row');
     expect(await beside.flip(steering)).to.equal('flipped');
     expect((await cacheRows().row(table, '777')).known).to.equal('absent');
@@ -249,7 +231,7 @@ describe('rebuild of the cache, while rows change', () => {
 
   it('does not say that something has happened when another command goes on with what one has left', async () => {
     await appendRows(500, 'insert');
-    await fold(liveStore());
+    await fold(liveCache(redis));
     const details: string[] = [];
     const rebuild = async (flip: boolean): Promise<void> => {
       const parts = { eventLog: log, deadLetters: noLetters, beside: cacheBeside(redis.client, redis.keys) };
@@ -258,7 +240,7 @@ describe('rebuild of the cache, while rows change', () => {
     };
     await rebuild(false);
     await appendRows(500);
-    await fold(liveStore());
+    await fold(liveCache(redis));
     await rebuild(true);
     expect(details.join('; ')).to.contain('500 rows compared').and.not.contain('again');
     await requireRight(500);
@@ -291,5 +273,50 @@ describe('rebuild of the cache, while rows change', () => {
       expect(await client.exists(litter)).to.equal(0);
       expect(told.at(-1)).to.match(/^removing what an earlier one left: \d+ %/);
     }
+  });
+
+  it('looks at little more than a megabyte in one call, which Redis answers nobody else during', async () => {
+    const tables = ['prices', 'tokens'];
+    const large = 'x'.repeat(300_000);
+    for (let id = 0; id < 60; id++)
+      await log.append([rowEvent(log.head + 1, 'insert', { table: tables[id % 2]!, key: { id }, after: { id, large } })], log.head);
+    let calls = 0;
+    const beside = await bothFilled(
+      new Proxy(redis.client, {
+        get(client, name) {
+          const found: unknown = Reflect.get(client, name);
+          if (name === 'callBuffer') calls++;
+          return typeof found === 'function' ? (found.bind(client) as unknown) : found;
+        },
+      }),
+    );
+    const wrong = [3, 10, 57].map((id) => `public.${tables[id % 2]!}:${id}`);
+    for (const row of wrong) await redis.client.hset(`${redis.keys.prefix}:row:${row}`, 'event', '{}');
+    calls = 0;
+    const { compared, differences, listed } = await beside.compare(steering);
+    expect({ compared, differences }).to.deep.equal({ compared: 60, differences: 3 });
+    expect(listed.map(({ what }) => what.replace('/', ':'))).to.have.members(wrong);
+    expect(calls, 'calls for 36 megabytes').to.be.within(29, 45);
+  });
+
+  it('begins the comparison again when Redis has been started anew meanwhile, and counts each difference once', async () => {
+    await appendRows(500, 'insert');
+    let asked = 0;
+    // Its keys are in another order then, and cursors of before pass over some of them.
+    const beside = await bothFilled(
+      new Proxy(redis.client, {
+        get(client, name) {
+          const found: unknown = Reflect.get(client, name);
+          if (name === 'info')
+            return async (section: string) => (await client.info(section)).replace(/^run_id:/m, ++asked === 1 ? 'run_id:former' : '$&');
+          return typeof found === 'function' ? (found.bind(client) as unknown) : found;
+        },
+      }),
+    );
+    for (const id of [7, 8, 9]) await spoilRow(id);
+    expect(await beside.compare(steering)).to.include({ compared: 500, differences: 3, changing: 3 });
+    expect(said.filter((text) => text.includes('100 %, 500 rows compared'))).to.have.lengthOf(2);
+    expect(await beside.flip(steering)).to.equal('flipped');
+    await requireRight(500);
   });
 });

@@ -17,6 +17,7 @@ import { MemoryLog } from '../../support/memory-log.ts';
 import { redisNamespace, type RedisNamespace } from '../../support/redis-namespace.ts';
 import { roleContext, until } from '../../support/role-context.ts';
 import { rowEvent } from '../../support/row-events.ts';
+import { unsteered } from '../../support/unsteered.ts';
 
 const table = 'public.prices';
 const catalog = defaultCatalog();
@@ -40,15 +41,7 @@ describe('rebuild of the cache, when something happens between comparison and fl
     await redis.empty();
     log = new MemoryLog();
     stop = new AbortController();
-    // Of a fold that has ended.
-    steering = {
-      signal: stop.signal,
-      progress: () => undefined,
-      reach: () => Promise.resolve(false),
-      letGo: () => undefined,
-      bounds: () => log.bounds(),
-      still: (work) => work(),
-    };
+    steering = unsteered(stop.signal);
   });
   afterEach(async () => {
     stop.abort();

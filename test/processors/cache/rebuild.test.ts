@@ -1,10 +1,11 @@
 import { expect } from 'chai';
 import type { RedisClient } from '../../../pipeline/clients/redis.ts';
 import type { NewEvent } from '../../../pipeline/log/event-log.ts';
-import type { Beside, Comparison, Rebuildable, Steering } from '../../../pipeline/runner/rebuild/model.ts';
+import type { Beside, Comparison, Rebuildable } from '../../../pipeline/runner/rebuild/model.ts';
 import { rebuildable } from '../../../pipeline/runner/rebuild/rebuild.ts';
 import { RedisStateStore } from '../../../pipeline/runner/redis-state-store.ts';
 import { startRunner } from '../../../pipeline/runner/runner.ts';
+import { HeadwaterError } from '../../../pipeline/runtime/errors.ts';
 import type { Role, RoleContext } from '../../../pipeline/runtime/lifecycle.ts';
 import { cacheProcessor, type CacheEffects } from '../../../processors/cache/fold.ts';
 import { cacheBeside } from '../../../processors/cache/rebuild.ts';
@@ -16,6 +17,7 @@ import { MemoryLog } from '../../support/memory-log.ts';
 import { redisNamespace, type RedisNamespace } from '../../support/redis-namespace.ts';
 import { roleContext, until } from '../../support/role-context.ts';
 import { rowEvent, tickEvent } from '../../support/row-events.ts';
+import { unsteered } from '../../support/unsteered.ts';
 
 const catalog = defaultCatalog();
 const noLetters = { publish: () => Promise.reject(new Error('no event of this test is poison')) };
@@ -24,16 +26,6 @@ const price = (n: number, id: number, op = 'update'): NewEvent =>
   op === 'delete'
     ? rowEvent(n, op, { key: { id: `${id}` }, before: { id: `${id}` } })
     : rowEvent(n, op, { key: { id: `${id}` }, after: { id: `${id}`, n } });
-
-/** Of a fold that has ended. */
-const unsteered = (signal: AbortSignal): Steering => ({
-  signal,
-  progress: () => undefined,
-  reach: () => Promise.resolve(false),
-  still: (work) => work(),
-  letGo: () => undefined,
-  bounds: () => Promise.reject(new Error('there is no log')),
-});
 
 describe('rebuild of the cache', () => {
   let redis: RedisNamespace;
@@ -298,7 +290,7 @@ describe('rebuild of the cache', () => {
     const dying = new Proxy(redis.client, {
       get(client, name) {
         const found: unknown = Reflect.get(client, name);
-        if (name === 'scan' && ++scans > 1) throw new Error('killed');
+        if (name === 'scan' && ++scans > 1) throw new HeadwaterError('killed', 'killed');
         return typeof found === 'function' ? (found.bind(client) as unknown) : found;
       },
     });

@@ -144,6 +144,26 @@ describe('change tracker: rows that a chunk must not overwrite', () => {
       expect(parts(tracker, 1, seesAllBut(12)), 'once').to.equal(1);
     });
 
+    it('has them soon also for a row with very many', () => {
+      const tracker = tracking();
+      const many = Array.from({ length: 40_000 }, () => update(10, 1));
+      tracker.logged(many, 1);
+      const begun = performance.now();
+      expect(parts(tracker, 1, seesAllBut(10))).to.equal(40_000);
+      expect(performance.now() - begun, 'ms').to.be.lessThan(1_000);
+    });
+
+    it('knows a moved row once, also when it is told of it again', () => {
+      const tracker = tracking();
+      tracker.logged([update(10, 2, part, 1), update(11, 2, part, 1)], 1);
+      tracker.addMoved(table, [...tracker.moved(table), { key: { id: 3 }, xid: 10 }]);
+      expect(tracker.moved(table).map((moved) => [moved.key['id'], moved.xid])).to.deep.equal([
+        [2, 10],
+        [2, 11],
+        [3, 10],
+      ]);
+    });
+
     it('has none when an event has the row whole, when it is deleted, or when the table is emptied', () => {
       const tracker = tracking();
       tracker.logged([update(10, 1), update(11, 1, { after: { id: 1, big: 'new' } }), update(12, 1)], 1);

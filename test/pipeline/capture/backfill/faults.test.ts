@@ -206,4 +206,38 @@ describe('backfill: a log that stalls', function () {
       expect(first.seq, `${first.op} of ${name}, and its columns`).to.be.greaterThan(columns.seq);
     }
   });
+
+  it('repeats no row when a transaction of more rows than are remembered comes between two portions of a chunk', async () => {
+    const { services } = await ownServers({ nats: true }, (cleanup) => void cleanups.push(cleanup));
+    const fixture = await captureFixture({ natsUrls: services.nats! });
+    cleanups.push(() => fixture.close());
+    await fixture.query('CREATE TABLE items (id int PRIMARY KEY, n int)');
+    await fixture.query('INSERT INTO items SELECT i, 0 FROM generate_series(1, 3000) i');
+    await fixture.streaming({ snapshot: false });
+    const application = await fixture.connect();
+    const { nats } = services.pids;
+    const ids: number[] = [];
+    let updated: Promise<void> | undefined;
+    const update = async (): Promise<void> => {
+      await application.query('DO $$ BEGIN FOR i IN 1..18 LOOP UPDATE items SET n = i; END LOOP; END $$');
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      process.kill(nats!, 'SIGCONT');
+    };
+    const reads = fixture.nats.subscribe('ev.public.items.read', {
+      callback: (_, message) => {
+        const { id } = message.json<{ key: { id: number } }>().key;
+        ids.push(id);
+        // The first chunk has 100 rows, and the second one more than a portion.
+        if (id <= 100 || updated) return;
+        process.kill(nats!, 'SIGSTOP');
+        updated = update();
+      },
+    });
+    const { rows } = await operatorOf(fixture).copy('public.items');
+    await updated;
+    await fixture.until(() => ids.length >= rows, 'all reads');
+    reads.unsubscribe();
+    expect(new Set(ids).size, 'rows that were read').to.equal(3_000);
+    expect(ids.length, 'reads of them').to.equal(3_000);
+  });
 });

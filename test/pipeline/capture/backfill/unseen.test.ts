@@ -80,6 +80,57 @@ describe('backfill: changes that are logged, not visible, and not to be known by
     expect(reads.map(({ after }) => after!['n'])).to.deep.equal(Array<number>(200).fill(1));
   });
 
+  it('are waited for when they have moved rows to where the copy has gone by, and others go first, of which nothing is repeated', async () => {
+    await fixture.query('CREATE TABLE items (id int PRIMARY KEY, n int, big text)');
+    await fixture.query('ALTER TABLE items ALTER big SET STORAGE EXTERNAL');
+    await fixture.query(`INSERT INTO items SELECT i, 0, repeat('x', 7000) FROM generate_series(1, 300) i`);
+    await fixture.query('CREATE TABLE other (id int PRIMARY KEY)');
+    await fixture.query('INSERT INTO other SELECT generate_series(1, 300)');
+    const capture = await fixture.streaming({
+      env: { HEADWATER_BACKFILL_CHUNK: '100', HEADWATER_BACKFILL_TIMEOUT: '100ms' },
+      snapshot: false,
+    });
+    await operator.ask({ names: ['public.items'], rate: 50 });
+    await operator.rows('public.items', 50);
+    const { released } = await hang('UPDATE items SET id = id - 1000 WHERE id > 290');
+    await operator.order('resume', 'public.items', 0);
+    // All of the table is read by then.
+    await notVisible();
+    await operator.ask({ names: ['public.other'] });
+    await fixture.copied('public.other', 5_000);
+    expect(capture.said('others go first')).to.equal(true);
+    const { state, after, read } = (await fixture.record.copy('public.items'))!;
+    expect([state, after, read]).to.deep.equal(['running', ['300'], 300]);
+    await standby('');
+    await released;
+    await fixture.copied('public.items');
+    expect(await values()).to.deep.equal(['0 string']);
+    const reads = (await fixture.events())
+      .filter((event) => event.subject === 'ev.public.items.read')
+      .map(({ key }) => key!['id'] as number);
+    expect(
+      reads.filter((id, i) => id > 0 && reads.indexOf(id) < i),
+      'rows that were read twice',
+    ).to.deep.equal([]);
+    expect(reads.filter((id) => id < 0).length, 'rows that have moved').to.be.within(10, 20);
+  });
+
+  it('that keep back the first chunk do not hide that the copy has begun, and was given up', async () => {
+    await fixture.query('CREATE TABLE items (id int PRIMARY KEY, n int, big text, fat text)');
+    await fixture.query('ALTER TABLE items ALTER big SET STORAGE EXTERNAL, ALTER fat SET STORAGE EXTERNAL');
+    await fixture.query(`INSERT INTO items SELECT i, 0, repeat('x', 7000), '' FROM generate_series(1, 200) i`);
+    await fixture.streaming({ snapshot: false });
+    const { released } = await hang(`UPDATE items SET n = 1, fat = repeat('y', 100000)`);
+    await operator.ask({ names: ['public.items'] });
+    const log = await fixture.log();
+    await fixture.until(async () => (await log.last('ev._mark.backfill')) !== undefined, 'it to begin');
+    expect((await operator.order('cancel', 'public.items')).state.state).to.equal('cancelled');
+    await standby('');
+    await released;
+    const marks = (await fixture.settled()).filter(({ mark }) => mark === 'backfill');
+    expect(marks.map(({ data }) => data!['phase'])).to.deep.equal(['begin', 'cancelled']);
+  });
+
   it('are waited for when the log has been trimmed and does not have them any more', async () => {
     await fixture.query('CREATE TABLE items (id int PRIMARY KEY, n int, big text)');
     await fixture.query(`INSERT INTO items SELECT i, 0, '' FROM generate_series(1, 1000) i`);

@@ -9,7 +9,7 @@ import { connectPostgres, type PgClient } from '../../../../pipeline/clients/pos
 import { silentLogger } from '../../../../pipeline/runtime/logging.ts';
 import { defaultCatalog } from '../../../../schemas/catalog.ts';
 import { MemoryLog } from '../../../support/memory-log.ts';
-import { sourceEvent } from '../support/source-events.ts';
+import { sourceEvent, transaction } from '../support/source-events.ts';
 import { freshDatabase, type FreshDatabase } from '../../../support/servers.ts';
 
 const table = 'public.items';
@@ -24,7 +24,7 @@ describe('backfill: a chunk on its way into the log', () => {
   let writing: Promise<void>;
   let stopping: AbortController;
   const schemas = new Map<string, string>();
-  const tracker = new ChangeTracker();
+  let tracker: ChangeTracker;
 
   beforeEach(async () => {
     database = await freshDatabase();
@@ -35,12 +35,13 @@ describe('backfill: a chunk on its way into the log', () => {
     const options = { url: database.url, catalog: defaultCatalog(), subject: 'ev', timeoutMs: 5_000, log: silentLogger() };
     reader = new ChunkReader({ ...options, chunkRows: 1_200 }, found);
     log = new MemoryLog();
+    tracker = new ChangeTracker();
+    tracker.track(table);
     stopping = new AbortController();
     const writer = new LogWriter(log, { seq: 0, position: { lsn: 1n, index: 0 } }, silentLogger(), stopping.signal);
     out = new CaptureLog(writer, tracker, 1_000_000, true, () => undefined);
     writing = out.run(stopping.signal);
     schemas.clear();
-    tracker.track(table);
   });
   afterEach(async () => {
     tracker.untrack(table);
@@ -76,12 +77,41 @@ describe('backfill: a chunk on its way into the log', () => {
     expect(await ops(), 'the change alone').to.deep.equal(['delete']);
   });
 
-  it('is read with fewer rows after one that was too old to be logged, and then with as many as before', async () => {
+  it('is read with fewer rows after each one that was too old to be logged, and with more after each one that was not', async () => {
     // The first one is small, since nothing is known of the rows.
     await read();
+    const rows = async (): Promise<number> => (await read()).rows.length;
     reader.readLess(undefined);
-    expect((await read()).rows.length).to.equal(600);
-    expect((await read()).rows.length).to.equal(1_200);
+    expect(await rows()).to.equal(600);
+    reader.readLess(undefined);
+    expect(await rows(), 'one that is logged in one go').to.equal(500);
+    expect(await rows(), 'as long as nothing has come of that one').to.equal(500);
+    reader.readLess(undefined);
+    expect(await rows(), 'and not fewer').to.equal(500);
+    for (const next of [1_000, 1_200, 1_200]) {
+      reader.readMore();
+      expect(await rows()).to.equal(next);
+    }
+  });
+
+  it('is logged up to where a transaction comes between of which not every row is remembered', async () => {
+    await read();
+    const chunk = await read();
+    const inserting = writer(() => Promise.resolve()).insert(chunk, undefined);
+    const append = log.append.bind(log);
+    let came: Promise<void> | undefined;
+    log.append = (events, expected) => {
+      // The stream brings it when the first portion has just been logged.
+      if (expected >= 2)
+        came ??= out.push(transaction(chunk.position + 200n, 50_001, { xid: 2 ** 31 - 1, table, body: { op: 'update', key: { id: 1 } } }));
+      return append(events, expected);
+    };
+    await streamed(chunk.position + 100n);
+    const inserted = await inserting;
+    expect([inserted?.logged, inserted?.rows]).to.deep.equal([500, 500]);
+    await came;
+    expect(await writer(() => Promise.resolve()).insert(chunk, undefined), 'from its beginning').to.equal(undefined);
+    expect((await ops()).filter((op) => op === 'read').length).to.equal(500);
   });
 
   it('without rows it waits for its position too', async () => {
