@@ -158,7 +158,7 @@ export class RedisRecord {
       const onLook = (share: number): void => {
         signal?.throwIfAborted();
         const percent = Math.floor(((n + share) / patterns.length) * 100);
-        progress?.(`removing what an earlier one left: ${percent} %, ${removed.toLocaleString('en-US')} keys found`);
+        progress?.(`emptying its place: ${percent} %, ${removed.toLocaleString('en-US')} keys found`);
       };
       for await (const found of scanKeys(this.client, prefix, pattern, { onLook })) {
         signal?.throwIfAborted();

@@ -271,7 +271,7 @@ describe('rebuild of the cache, while rows change', () => {
       const told: string[] = [];
       await fresh.clear(undefined, (text) => told.push(text));
       expect(await client.exists(litter)).to.equal(0);
-      expect(told.at(-1)).to.match(/^removing what an earlier one left: \d+ %/);
+      expect(told.at(-1)).to.match(/^emptying its place: \d+ %/);
     }
   });
 
