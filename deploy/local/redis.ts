@@ -51,6 +51,8 @@ function redisConfiguration(directory: string, port: number, password: string): 
     'daemonize no',
     'appendonly yes',
     'appendfsync everysec',
+    // Rewriting the file takes a core for a second; at 64 MB, the default, a cache being filled would have it rewritten every few seconds.
+    'auto-aof-rewrite-min-size 128mb',
     'save ""',
     'maxmemory-policy noeviction',
     // Keeps the command line as it was given: it tells which data the process serves.

@@ -18,27 +18,35 @@ export interface BatchLimits {
   readonly bytes: number;
 }
 
+export interface GroupCommitParts<Effects> {
+  readonly begin: () => Effects;
+  readonly commit: CommitBatch<Effects>;
+  readonly stored: Offset;
+  readonly limits: BatchLimits;
+  /** So many commits may be under way, which `commit` then carries out in their order. */
+  readonly mostUnderWay: number;
+  readonly onFailure: () => void;
+}
+
 /**
- * Group commit: while one batch is on its way, the next one fills. So a single event goes at once when idle, batches are
- * full under load, and there is no timer. At most one commit is under way.
+ * Group commit: while one batch is on its way, the next one fills, and follows when it is full or the one before has arrived. So a single event goes at once when idle, batches are
+ * full under load, and there is no timer.
  */
 export class GroupCommit<Effects> {
-  readonly #begin: () => Effects;
-  readonly #commit: CommitBatch<Effects>;
-  readonly #limits: BatchLimits;
+  readonly #parts: GroupCommitParts<Effects>;
   /** What is stored, as far as is known. */
   #stored: Offset;
+  /** What will be stored when all that is under way has arrived. */
+  #sent: Offset;
   #filling: Filling<Effects> | undefined;
-  #underWay: Promise<void> | undefined;
+  /** Oldest first; they end in this order. */
+  readonly #underWay: Promise<void>[] = [];
   #failure: { readonly error: unknown } | undefined;
-  readonly #onFailure: () => void;
 
-  constructor(parts: { begin: () => Effects; commit: CommitBatch<Effects>; stored: Offset; limits: BatchLimits; onFailure: () => void }) {
-    this.#begin = parts.begin;
-    this.#commit = parts.commit;
+  constructor(parts: GroupCommitParts<Effects>) {
+    this.#parts = parts;
     this.#stored = parts.stored;
-    this.#limits = parts.limits;
-    this.#onFailure = parts.onFailure;
+    this.#sent = parts.stored;
   }
 
   get stored(): Offset {
@@ -48,8 +56,8 @@ export class GroupCommit<Effects> {
   /** The effects that the next event belongs to. */
   get effects(): Effects {
     return (this.#filling ??= {
-      effects: this.#begin(),
-      last: this.#stored.seq,
+      effects: this.#parts.begin(),
+      last: this.#sent.seq,
       events: 0,
       bytes: 0,
       made: undefined,
@@ -74,19 +82,23 @@ export class GroupCommit<Effects> {
   }
 
   get full(): boolean {
-    return this.#filling !== undefined && (this.#filling.events >= this.#limits.events || this.#filling.bytes >= this.#limits.bytes);
+    const { events, bytes } = this.#parts.limits;
+    return this.#filling !== undefined && (this.#filling.events >= events || this.#filling.bytes >= bytes);
   }
 
-  /** Sends what there is, unless a commit is under way: then it follows that one. */
+  /** Sends what there is, unless it has to wait for commits that are under way: then it follows them. */
   send(): void {
-    if (this.#underWay || this.#failure || !this.#filling?.events) return;
-    this.#underWay = this.#drain();
+    const batch = this.#filling;
+    if (this.#failure || !batch || batch.events === 0) return;
+    if (this.#underWay.length >= (this.full ? this.#parts.mostUnderWay : 1)) return;
+    this.#filling = undefined;
+    this.#underWay.push(this.#carryOut(batch));
   }
 
   /** Waits until there is room for more. Throws what made a commit fail. */
   async room(): Promise<void> {
     this.send();
-    while (this.full && !this.#failure) await this.#underWay;
+    while (this.full && !this.#failure) await this.#underWay[0];
     if (this.#failure) throw this.#failure.error;
   }
 
@@ -99,25 +111,24 @@ export class GroupCommit<Effects> {
 
   /** Waits until no commit is under way. */
   async settled(): Promise<void> {
-    while (this.#underWay) await this.#underWay;
+    while (this.#underWay.length > 0) await this.#underWay[0];
   }
 
-  async #drain(): Promise<void> {
+  async #carryOut({ effects, last, made, redrive }: Filling<Effects>): Promise<void> {
+    const expected = this.#sent;
+    const next = { ...expected, seq: last, ...(redrive && { redriven: redrive.name }) };
+    this.#sent = next;
     try {
-      while (this.#filling && this.#filling.events > 0) {
-        const { effects, last, made, redrive } = this.#filling;
-        this.#filling = undefined;
-        const next = { ...this.#stored, seq: last, ...(redrive && { redriven: redrive.name }) };
-        const holes = made || redrive ? { made: made ?? [], mended: redrive?.mended ?? [] } : undefined;
-        await this.#commit(effects, this.#stored, next, holes);
-        this.#stored = next;
-      }
+      const holes = made || redrive ? { made: made ?? [], mended: redrive?.mended ?? [] } : undefined;
+      await this.#parts.commit(effects, expected, next, holes);
+      this.#stored = next;
     } catch (error) {
-      this.#failure = { error };
-      this.#onFailure();
+      this.#failure ??= { error };
+      this.#parts.onFailure();
     } finally {
       // Not in a later turn: whoever calls `send` from now on must start the next commit.
-      this.#underWay = undefined;
+      void this.#underWay.shift();
+      this.send();
     }
   }
 }

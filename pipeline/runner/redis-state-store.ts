@@ -98,6 +98,8 @@ export const mostUnlinked = 500;
 
 /** State in Redis: one Lua call a batch compares the offset, carries the effects out and sets the new offset. */
 export class RedisStateStore<Effects> implements StateStore<Effects> {
+  /** One connection, which Redis answers in turn. */
+  readonly ordered = true;
   readonly #client: RedisClient;
   readonly #processor: string;
   readonly #keys: RedisKeys;

@@ -3,6 +3,7 @@ import type { Bounds, EventLog, LogEvent, Seq } from '../log/event-log.ts';
 import { pause, untilItWorks } from '../runtime/backoff.ts';
 import { messageOf } from '../runtime/errors.ts';
 import type { Logger } from '../runtime/logging.ts';
+import { CommitLine, ComparisonLost } from './commit-line.ts';
 import type { DeadLetters } from './dead-letters.ts';
 import { microsOf } from './event-head.ts';
 import { GroupCommit, type BatchLimits } from './group-commit.ts';
@@ -32,10 +33,9 @@ export interface SessionParts<Effects> {
   readonly onHealth: (ok: boolean, detail: string) => void;
 }
 
-/** The stored offset is not the one this instance expected. */
-class ComparisonLost extends Error {}
-
 const watchMs = 2_000;
+/** So many full batches may be on their way to a store that keeps their order: it has the next one when it is done with the one before. */
+const mostUnderWay = 2;
 
 /** After so long others get a turn, and what is sent to the store goes out while the next events are applied. */
 const turnMs = 2;
@@ -52,6 +52,7 @@ export class Session<Effects> {
   readonly #signal: AbortSignal;
   /** Ends the reading alone. */
   readonly #reading = new AbortController();
+  readonly #line: CommitLine<Effects>;
   #failure: Error | undefined;
   /** What operators want redriven. */
   #redrives: Redrives<Effects> | undefined;
@@ -61,6 +62,7 @@ export class Session<Effects> {
   constructor(parts: SessionParts<Effects>, signal: AbortSignal) {
     this.#parts = parts;
     this.#signal = signal;
+    this.#line = new CommitLine(parts.store, (question) => this.#untilItWorks('state store', question));
   }
 
   /**
@@ -99,6 +101,7 @@ export class Session<Effects> {
       commit: (effects, expected, next, holes) => this.#commit(effects, expected, next, holes),
       stored,
       limits: this.#parts.limits,
+      mostUnderWay: this.#parts.store.ordered ? mostUnderWay : 1,
       onFailure: () => this.#reading.abort(),
     });
   }
@@ -206,14 +209,9 @@ export class Session<Effects> {
   }
 
   async #commit(effects: Effects, expected: Offset, next: Offset, holes: Holes | undefined): Promise<void> {
-    const { store, metrics, onCommitted } = this.#parts;
+    const { metrics, onCommitted } = this.#parts;
     const began = performance.now();
-    const outcome = await this.#untilItWorks('state store', () => store.commit(effects, expected, next, holes));
-    if (outcome === 'lost') {
-      const stored = await this.#untilItWorks('state store', () => store.offset());
-      // An answer that got lost: the commit was made, and made once.
-      if (!sameOffset(stored, next)) throw new ComparisonLost(`expected ${expected.seq}, found ${stored?.seq ?? 'none'}`);
-    }
+    await this.#line.commit(effects, expected, next, holes);
     onCommitted?.(effects, next);
     this.#redrives?.committed(next.redriven);
     metrics.committed((performance.now() - began) / 1_000);

@@ -33,6 +33,8 @@ export type CommitOutcome = 'committed' | 'lost';
  * The lease only decides who works; the comparison alone makes two instances harmless.
  */
 export interface StateStore<Effects> {
+  /** Commits are carried out in the order in which they are given, so that the next one may be given before the answer to the one before it. */
+  readonly ordered?: boolean;
   offset(): Promise<Offset | undefined>;
   commit(effects: Effects, expected: Offset | undefined, next: Offset, holes?: Holes): Promise<CommitOutcome>;
   /** Which of these sequences are holes of the state. */

@@ -1,6 +1,6 @@
 import type { RedisEffects } from '../../pipeline/runner/redis-state-store.ts';
 import type { CacheEffects } from './fold.ts';
-import { bufferOf } from './row-event.ts';
+import { packRows, unpackRow } from './packed-rows.ts';
 
 /** How long a deleted row is remembered as deleted: longer than any fill or read from the database may take. */
 const tombstoneMs = 24 * 3_600_000;
@@ -30,7 +30,7 @@ export function encodeTable(table: string): string {
 
 /**
  * Arguments: number of tables that are not cached, each as name and sequence; then for each table its name, the sequence of a truncate or '',
- * the numbers of rows set and deleted, and each of them as key, sequence (and event).
+ * and its rows in one argument.
  */
 const lua = `
 local i = first + 1
@@ -49,42 +49,37 @@ for n = 1, tonumber(ARGV[first]) do
   i = i + 2
 end
 while ARGV[i] do
-  local name, truncated = ARGV[i], ARGV[i + 1]
-  local sets, deletes = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
+  local name, truncated, rows = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local keys, row = prefix .. ':keys:' .. name, prefix .. ':row:' .. name .. ':'
-  i = i + 4
+  i = i + 3
   if truncated ~= '' then
     redis.call('HSET', prefix .. ':truncated', name, truncated)
     drop(name, truncated)
   end
-  if redis.call('SISMEMBER', prefix .. ':uncached', name) == 1 then
-    i = i + 3 * sets + 2 * deletes
-    sets, deletes = 0, 0
-  end
-  local members = {}
-  for n = 1, sets do
-    local key = ARGV[i]
-    local fields = redis.call('HSET', row .. key, 'seq', ARGV[i + 1], 'event', ARGV[i + 2])
-    -- It had a sequence but no event: it was deleted and would expire.
-    if fields == 1 then redis.call('PERSIST', row .. key) end
-    if fields > 0 or littered then
-      members[#members + 1] = key
-      if #members == 1000 then
-        redis.call('SADD', keys, unpack(members))
-        members = {}
+  if redis.call('SISMEMBER', prefix .. ':uncached', name) == 1 then rows = '' end
+  local members, at = {}, 1
+  while at <= #rows do
+    local key, seq, event
+    ${unpackRow}
+    if event == '' then
+      redis.call('SREM', keys, key)
+      redis.call('DEL', row .. key)
+      redis.call('HSET', row .. key, 'seq', seq)
+      redis.call('PEXPIRE', row .. key, ${tombstoneMs})
+    else
+      local fields = redis.call('HSET', row .. key, 'seq', seq, 'event', event)
+      -- It had a sequence but no event: it was deleted and would expire.
+      if fields == 1 then redis.call('PERSIST', row .. key) end
+      if fields > 0 or littered then
+        members[#members + 1] = key
+        if #members == 1000 then
+          redis.call('SADD', keys, unpack(members))
+          members = {}
+        end
       end
     end
-    i = i + 3
   end
   if #members > 0 then redis.call('SADD', keys, unpack(members)) end
-  for n = 1, deletes do
-    local key = ARGV[i]
-    redis.call('SREM', keys, key)
-    redis.call('DEL', row .. key)
-    redis.call('HSET', row .. key, 'seq', ARGV[i + 1])
-    redis.call('PEXPIRE', row .. key, ${tombstoneMs})
-    i = i + 2
-  end
 end
 local dropped = redis.call('LINDEX', prefix .. ':dropped', 0)
 if dropped then
@@ -104,18 +99,7 @@ export const redisCache: RedisEffects<CacheEffects> = {
   encode({ tables, uncached }) {
     const args: (string | number | Buffer)[] = [uncached.size];
     for (const [table, seq] of uncached) args.push(encodeTable(table), seq);
-    for (const [table, { truncated, rows }] of tables) {
-      const deleted: (string | number)[] = [];
-      args.push(encodeTable(table), truncated ?? '', 0, 0);
-      const counts = args.length - 2;
-      for (const [key, { seq, event }] of rows) {
-        if (event) args.push(key, seq, bufferOf(event));
-        else deleted.push(key, seq);
-      }
-      args[counts] = (args.length - counts - 2) / 3;
-      args[counts + 1] = deleted.length / 2;
-      for (const item of deleted) args.push(item);
-    }
+    for (const [table, { truncated, rows }] of tables) args.push(encodeTable(table), truncated ?? '', packRows(rows));
     return args;
   },
 };

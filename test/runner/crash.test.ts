@@ -98,9 +98,11 @@ describe('runner and a Redis that goes away', function () {
     const eventLog = new FaultyLog();
     const context = roleContext();
     const store = new RedisStateStore<number[]>(client, 'ledger', new RedisKeys(), { lua, encode });
+    let loads = 0;
     const role = startRunner(context, {
       eventLog,
       processor: ledger,
+      load: () => Promise.resolve(void loads++),
       store,
       deadLetters: noLetters,
       leaseMs: 1_000,
@@ -123,6 +125,7 @@ describe('runner and a Redis that goes away', function () {
       expect(context.health.ready).to.equal(true);
     }
     await expectExactlyOnce(direct, new RedisKeys(), count);
+    expect(loads, 'what it has in memory is right all the while').to.equal(1);
     closeRedis(direct);
 
     process.kill(services.pids.redis!, 'SIGKILL');

@@ -77,6 +77,16 @@ export function stateStoreConformance(name: string, open: () => Promise<StoreUnd
       expect(await subject.state()).to.deep.equal(['y']);
     });
 
+    it('makes nothing out of turn of commits that are given at once, and all of them if it keeps their order', async () => {
+      const { store } = subject;
+      await store.commit([], undefined, at(0));
+      const numbers = Array.from({ length: 50 }, (_, n) => n);
+      const outcomes = await Promise.all(numbers.map((n) => store.commit([`${n}`], at(n), at(n + 1))));
+      const made = numbers.filter((n) => outcomes[n] === 'committed');
+      expect(await subject.state()).to.deep.equal(made.map(String));
+      expect(made).to.deep.equal(numbers.slice(0, store.ordered ? numbers.length : made.length));
+    });
+
     it('keeps sequences beyond 32 bits exact', async () => {
       const far = at(2 ** 53 - 1);
       await subject.store.commit([], undefined, far);

@@ -2,6 +2,7 @@ import type { CommitOutcome, Holes, Offset, StateStore } from '../../pipeline/ru
 
 /** A state store in memory: effects are lists of items that are appended to `state`. It can be made to fail. */
 export class MemoryStateStore<Item> implements StateStore<Item[]> {
+  readonly ordered = true;
   state: Item[] = [];
   stored: Offset | undefined;
   readonly missing = new Set<number>();

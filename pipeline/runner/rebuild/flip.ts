@@ -44,16 +44,18 @@ async function behindCommits<Effects>(
   { store, steering, onWaiting }: Flipping<Effects>,
   attempt: () => Promise<FlipOutcome>,
 ): Promise<FlipOutcome> {
-  let outcome = await store.still(attempt);
+  let outcome: FlipOutcome = 'behind';
   let failure: Error | undefined;
-  store.afterCommit = async () => {
+  const next = async (): Promise<void> => {
     try {
       outcome = await attempt();
     } catch (error) {
       failure ??= error as Error;
     }
   };
+  store.afterCommit = next;
   try {
+    await store.still(next);
     while (outcome === 'behind' && failure === undefined) {
       steering.signal.throwIfAborted();
       onWaiting();

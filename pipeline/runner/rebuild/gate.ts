@@ -53,11 +53,14 @@ export interface HeldStoreOptions {
 export class HeldStore<Effects> implements StateStore<Effects> {
   readonly #store: StateStore<Effects>;
   readonly #options: HeldStoreOptions;
-  /** Called after each commit, before the next one may begin. */
+  /** Called after each commit, before the next one may begin, for as long as it is there. */
   afterCommit: (() => Promise<void>) | undefined;
   #at: Offset | undefined;
   #from: Offset | undefined;
-  #busy: Promise<unknown> = Promise.resolve();
+  /** What commits have to wait for. */
+  #still: Promise<unknown> = Promise.resolve();
+  /** The commits that have been given so far. */
+  #commits: Promise<unknown> = Promise.resolve();
   #closed = false;
 
   constructor(store: StateStore<Effects>, options: HeldStoreOptions) {
@@ -85,10 +88,14 @@ export class HeldStore<Effects> implements StateStore<Effects> {
     this.#closed = true;
   }
 
+  get ordered(): boolean {
+    return this.#store.ordered ?? false;
+  }
+
   /** Runs something while nothing is being committed. */
   still<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#busy.then(work);
-    this.#busy = done.catch(() => undefined);
+    const done = Promise.all([this.#still, this.#commits]).then(work);
+    this.#still = done.catch(() => undefined);
     return done;
   }
 
@@ -103,17 +110,28 @@ export class HeldStore<Effects> implements StateStore<Effects> {
   }
 
   commit(effects: Effects, expected: Offset | undefined, next: Offset, holes?: Holes): Promise<CommitOutcome> {
-    return this.still(async () => {
-      this.#requireOpen();
-      if (!expected) this.#options.requireBeginning(next);
-      const outcome = await this.#store.commit(effects, expected, next, holes);
-      if (outcome === 'committed') {
-        this.#at = next;
-        this.#from ??= expected ?? next;
-        await this.afterCommit?.();
-      }
-      return outcome;
-    });
+    const commit = (): Promise<CommitOutcome> => this.#commit(effects, expected, next, holes);
+    const { afterCommit } = this;
+    if (afterCommit)
+      return this.still(async () => {
+        const outcome = await commit();
+        if (outcome === 'committed') await afterCommit();
+        return outcome;
+      });
+    const done = this.#still.then(commit);
+    this.#commits = Promise.allSettled([this.#commits, done]);
+    return done;
+  }
+
+  async #commit(effects: Effects, expected: Offset | undefined, next: Offset, holes?: Holes): Promise<CommitOutcome> {
+    this.#requireOpen();
+    if (!expected) this.#options.requireBeginning(next);
+    const outcome = await this.#store.commit(effects, expected, next, holes);
+    if (outcome === 'committed') {
+      this.#at = next;
+      this.#from ??= expected ?? next;
+    }
+    return outcome;
   }
 
   holes(seqs: readonly Seq[]): Promise<ReadonlySet<Seq>> {
