@@ -2,10 +2,6 @@ import { HeadwaterError } from '../../pipeline/runtime/errors.ts';
 import { encodeRowKey } from '../../schemas/row-key.ts';
 import { eachMember, member, type Member, type Range } from '../../schemas/raw-json.ts';
 
-const beforeMark = Buffer.from('"before":');
-const openBrace = 0x7b;
-const closeBrace = 0x7d;
-
 /** The names of a row event's row: as it is now, and before an update that changed it. Both absent without a primary key. */
 export interface RowNames {
   readonly key: string | undefined;
@@ -15,11 +11,11 @@ export interface RowNames {
 /** What the event calls its row. `mayMove`: the op is one that can change the key. Throws `bad_event` for what is no event. */
 export function rowNames(data: Uint8Array, mayMove: boolean): RowNames {
   const bytes = bufferOf(data);
-  // The text may also stand in a value; that it is nowhere is quickly found.
-  const moving = mayMove && bytes.includes(beforeMark);
-  const plain = moving ? undefined : plainKey(bytes);
-  if (plain !== undefined) return { key: plain, oldKey: undefined };
   const view = bytes.toString('latin1');
+  // The text may also stand in a value; that it is nowhere is quickly found.
+  const moving = mayMove && view.includes('"before":');
+  const plain = moving ? undefined : plainKey(view);
+  if (plain !== undefined) return { key: plain, oldKey: undefined };
   const columns = keyColumns(view);
   if (!columns) return { key: undefined, oldKey: undefined };
   const key = encodeRowKey(columns.map((column) => valueAt(bytes, column)));
@@ -30,12 +26,13 @@ export function rowNames(data: Uint8Array, mayMove: boolean): RowNames {
  * The key of nearly all events, without looking at the rest of them: in front of the key there are only strings, so the
  * first brace is the key's when `,"key":` stands before it. Undefined when it is not that simple.
  */
-function plainKey(bytes: Buffer): string | undefined {
-  const start = bytes.indexOf(openBrace, 1);
-  if (start < 7 || bytes.toString('latin1', start - 7, start) !== ',"key":') return undefined;
-  const end = bytes.indexOf(closeBrace, start);
-  const text = end < 0 ? '\\' : bytes.toString('utf8', start, end);
-  if (text.includes('\\')) return undefined;
+function plainKey(view: string): string | undefined {
+  const start = view.indexOf('{', 1);
+  if (start < 7 || !view.startsWith(',"key":', start - 7)) return undefined;
+  const end = view.indexOf('}', start);
+  const text = end < 0 ? '\\' : view.slice(start, end);
+  // Escapes, and characters of several bytes.
+  if (/[\\\x80-\xff]/.test(text)) return undefined;
   const values: string[] = [];
   for (let at = 1; at < text.length;) {
     const value = text.indexOf('":', at) + 2;
