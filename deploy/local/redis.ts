@@ -53,8 +53,6 @@ function redisConfiguration(directory: string, port: number, password: string): 
     'appendfsync everysec',
     // Rewriting the file takes a core for a second; at 64 MB, the default, a cache being filled would have it rewritten every few seconds.
     'auto-aof-rewrite-min-size 128mb',
-    // A cached row is a hash of two fields: up to this size in one piece, which takes a sixth less memory and a tenth less time to write.
-    'hash-max-listpack-value 1024',
     'save ""',
     'maxmemory-policy noeviction',
     // Keeps the command line as it was given: it tells which data the process serves.

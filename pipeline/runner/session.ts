@@ -34,7 +34,10 @@ export interface SessionParts<Effects> {
 }
 
 const watchMs = 2_000;
-/** So many full batches may be on their way to a store that keeps their order: it has the next one when it is done with the one before. */
+/**
+ * So many full batches may be on their way to a store that keeps their order: it has the next one when it is done with the one before. Not of a processor that reads the store as it
+ * goes: when another instance is at work, the second batch could come to its offset, though the first had been made of what that one had put there.
+ */
 const mostUnderWay = 2;
 
 /** After so long others get a turn, and what is sent to the store goes out while the next events are applied. */
@@ -62,7 +65,11 @@ export class Session<Effects> {
   constructor(parts: SessionParts<Effects>, signal: AbortSignal) {
     this.#parts = parts;
     this.#signal = signal;
-    this.#line = new CommitLine(parts.store, (question) => this.#untilItWorks('state store', question));
+    this.#line = new CommitLine(
+      parts.store,
+      (question) => this.#untilItWorks('state store', question),
+      parts.processor.prepare !== undefined,
+    );
   }
 
   /**
@@ -101,7 +108,7 @@ export class Session<Effects> {
       commit: (effects, expected, next, holes) => this.#commit(effects, expected, next, holes),
       stored,
       limits: this.#parts.limits,
-      mostUnderWay: this.#parts.store.ordered ? mostUnderWay : 1,
+      mostUnderWay: this.#parts.store.ordered && !this.#parts.processor.prepare ? mostUnderWay : 1,
       onFailure: () => this.#reading.abort(),
     });
   }

@@ -60,7 +60,7 @@ describe('commits behind one another', () => {
       fc.array(fc.boolean(), { minLength: 30, maxLength: 30 }),
       async (fates, mostUnderWay, events, pauses) => {
         const store = new FarStore(fates);
-        const line = new CommitLine(store, untilAnswered);
+        const line = new CommitLine(store, untilAnswered, false);
         const told: number[] = [];
         const commits = new GroupCommit<number[]>({
           begin: () => [],
@@ -95,7 +95,7 @@ describe('commits behind one another', () => {
 
   it('end with the first that finds another state, and change nothing of it', async () => {
     const store = new FarStore([]);
-    const line = new CommitLine(store, untilAnswered);
+    const line = new CommitLine(store, untilAnswered, false);
     await line.commit([1], at(0), at(1), undefined);
     store.stored = at(7);
     const [one, two] = await Promise.allSettled([line.commit([2], at(1), at(2), undefined), line.commit([3], at(2), at(3), undefined)]);

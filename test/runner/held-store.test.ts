@@ -64,7 +64,7 @@ describe('a store whose commits can be held up', () => {
     expect(slow.happened.at(-1)).to.equal('still');
   });
 
-  it('commits one by one while something is to be done after each', async () => {
+  it('commits one by one while something is to be done after each, and does it no more when it is withdrawn', async () => {
     held.afterCommit = happens('after');
     const done = [commit(1), commit(2)];
     await slow.answer();
@@ -72,7 +72,7 @@ describe('a store whose commits can be held up', () => {
     held.afterCommit = undefined;
     await slow.answer();
     await Promise.all(done);
-    expect(slow.happened.slice(3)).to.deep.equal(['after']);
+    expect(slow.happened).to.have.length(3);
   });
 
   it('lets nothing through any more when it is closed, also what has been held up', async () => {

@@ -47,6 +47,8 @@ async function behindCommits<Effects>(
   let outcome: FlipOutcome = 'behind';
   let failure: Error | undefined;
   const next = async (): Promise<void> => {
+    // It may have been waited for until after the end.
+    if (failure !== undefined || steering.signal.aborted) return;
     try {
       outcome = await attempt();
     } catch (error) {

@@ -111,15 +111,14 @@ export class HeldStore<Effects> implements StateStore<Effects> {
 
   commit(effects: Effects, expected: Offset | undefined, next: Offset, holes?: Holes): Promise<CommitOutcome> {
     const commit = (): Promise<CommitOutcome> => this.#commit(effects, expected, next, holes);
-    const { afterCommit } = this;
-    if (afterCommit)
+    if (this.afterCommit)
       return this.still(async () => {
         const outcome = await commit();
-        if (outcome === 'committed') await afterCommit();
+        if (outcome === 'committed') await this.afterCommit?.();
         return outcome;
       });
     const done = this.#still.then(commit);
-    this.#commits = Promise.allSettled([this.#commits, done]);
+    this.#commits = Promise.allSettled([this.#commits, done]).then(() => undefined);
     return done;
   }
 
