@@ -48,7 +48,13 @@ export function runnerMetrics(registry: Registry, processor: string): RunnerMetr
   const commits = once(
     registry,
     'headwater_processor_commit_seconds',
-    (name) => new Histogram({ name, help: 'Time to commit effects and offset', buckets: latencyBuckets, ...shared }),
+    (name) =>
+      new Histogram({
+        name,
+        help: 'Time until effects and offset are committed, behind the commit in front',
+        buckets: latencyBuckets,
+        ...shared,
+      }),
   );
   const lagEvents = once(
     registry,
