@@ -5,7 +5,7 @@
 //   node deploy/bootstrap.mjs               what `npm test` does first
 //   node deploy/bootstrap.mjs up --demo     what `npm start` does
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { dirname, extname, join, relative } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -100,9 +100,18 @@ function build() {
   if (reason === undefined) return;
   say(`building (${reason})`);
   empty(output);
-  if (run('tsc', process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', join(root, 'tsconfig.json')])) return;
+  if (run('tsc', process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', join(root, 'tsconfig.json')])) {
+    makeExecutable();
+    return;
+  }
   empty(output);
   stop('the build failed; see above');
+}
+
+/** npm does so when it links a program for the first time, and not when it has been built again since. */
+function makeExecutable() {
+  const { bin = {} } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  for (const path of Object.values(bin)) chmodSync(join(root, path), 0o755);
 }
 
 async function main(args) {

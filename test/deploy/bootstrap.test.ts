@@ -25,7 +25,7 @@ describe('bootstrap', () => {
     mkdirSync(join(root, 'deploy'));
     cpSync(projectFile('deploy/bootstrap.mjs'), join(root, 'deploy/bootstrap.mjs'));
     symlinkSync(projectFile('node_modules'), join(root, 'node_modules'));
-    put('package.json', '{ "type": "module" }');
+    put('package.json', '{ "type": "module", "bin": { "small": "dist/cli/main.js" } }');
     put('package-lock.json', '{}');
     utimesSync(join(root, 'package-lock.json'), 1, 1);
     const compilerOptions = {
@@ -38,7 +38,10 @@ describe('bootstrap', () => {
       rewriteRelativeImportExtensions: true,
     };
     put('tsconfig.json', JSON.stringify({ compilerOptions, include: ['cli', 'test'], exclude: ['test/fixtures'] }));
-    put('cli/main.ts', `import { word } from './word.ts';\nconsole.log(JSON.stringify([word, ...process.argv.slice(2)]));\n`);
+    put(
+      'cli/main.ts',
+      `#!/usr/bin/env node\nimport { word } from './word.ts';\nconsole.log(JSON.stringify([word, ...process.argv.slice(2)]));\n`,
+    );
     put('cli/word.ts', `export const word: string = 'one';\n`);
     put('test/old.test.ts', 'export {};\n');
     put('test/fixtures/broken.ts', 'not a program\n');
@@ -56,11 +59,12 @@ describe('bootstrap', () => {
     expect(run('x').stderr).to.equal('');
   });
 
-  it('builds when a source has changed, and nothing of deleted sources stays', () => {
+  it('builds when a source has changed, a program that can be run as it is, and nothing of deleted sources stays', () => {
     put('cli/word.ts', `export const word: string = 'two';\n`);
     rmSync(join(root, 'test/old.test.ts'));
     const { stdout } = run('x');
     expect(JSON.parse(stdout)).to.deep.equal(['two', 'x']);
+    expect(JSON.parse(spawnSync(join(root, 'dist/cli/main.js'), ['y'], { encoding: 'utf8' }).stdout)).to.deep.equal(['two', 'y']);
     expect(existsSync(join(root, 'dist/test/old.test.js'))).to.equal(false);
   });
 
