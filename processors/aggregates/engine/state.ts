@@ -17,7 +17,7 @@ export class State {
   /** Counts the preparations. */
   generation = 0;
   committed: Seq = 0;
-  /** Batches that may not be in the store yet, oldest first; only the last one may be open. */
+  /** Batches that were not in the store when the last preparation began, or came since, oldest first; only the last one may be open. */
   batches: Batch[] = [];
   /** A truncate was not in the store when the last preparation began, or came since: what is not in memory is not there at all. */
   blank = false;
@@ -59,13 +59,14 @@ export class State {
   /** Everything up to this sequence is in the store. */
   commit(seq: Seq): void {
     this.committed = Math.max(this.committed, seq);
-    while (this.batches[0]?.sealed && this.batches[0].last <= seq) this.batches.shift();
   }
 
   /** Begins a preparation. Up to the next one nothing leaves memory. */
   prepare(events: number): void {
     this.settle();
     this.generation++;
+    // Not as soon as they are committed: an answer that was read before may still be on its way.
+    while (this.batches[0]?.sealed && this.batches[0].last <= this.committed) this.batches.shift();
     this.blank = this.batches.some(({ cleared }) => cleared !== undefined);
     this.memory.evict(this.committed);
     this.memory.grew(events);

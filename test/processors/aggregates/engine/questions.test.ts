@@ -70,4 +70,21 @@ describe('aggregates: what a batch asks for', () => {
       expect(store.window(0, JSON.stringify([chain]), index)?.record).to.include({ count: 1_028, max: '1018', sketched: true });
     expect(Math.max(...store.asked)).to.be.within(5_000, 10_000);
   });
+
+  it('counts what is committed between a question and the use of its answer', () => {
+    const given = definition({ by: ['chain'], sizes: ['5m'], percentiles: false });
+    const history = [
+      ...[1, 2, 3].map((id) => trade('insert', id, 'Base', String(10 * id), id - 1)),
+      // Fills a batch, and has the window leave memory.
+      ...[4, 5, 6, 7].map((id) => trade('insert', id, 'Ethereum', '1', 0)),
+      // The largest goes; what is next is among points whose commit comes in between.
+      trade('update', 3, 'Base', '5', 2),
+    ];
+    for (let underWay = 1; underWay <= 2; underWay++)
+      for (let size = 1; size <= history.length; size++) {
+        const cuts = { ...oneByOne, effects: [1, size], underWay, mostRecords: 0 };
+        const window = runEngine(given, history, cuts).window(0, '["Base"]', start / 300_000);
+        expect(window?.record, `${underWay} batches under way, ${size} events each`).to.include({ count: 3, min: '5', max: '20' });
+      }
+  });
 });
