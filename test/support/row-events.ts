@@ -11,13 +11,15 @@ export interface RowEventFields {
   readonly before?: Row;
   readonly unchanged?: readonly string[];
   readonly omitted?: readonly string[];
+  /** Of the commit; otherwise `n` makes it. */
+  readonly at?: string;
 }
 
 /** An event as capture writes it, with its members in their fixed order. `n` makes its id and time. */
 export function rowEvent(
   n: number,
   op: string,
-  { schema = 'public', table = 'prices', key, after, before, ...rest }: RowEventFields = {},
+  { schema = 'public', table = 'prices', key, after, before, at = atText(n), ...rest }: RowEventFields = {},
 ): NewEvent {
   const event = {
     v: 1,
@@ -30,7 +32,7 @@ export function rowEvent(
     before,
     ...rest,
     tx: { xid: n, idx: 0, last: true },
-    at: atText(n),
+    at,
   };
   return { subject: `ev.${tableToken(schema, table)}.${op}`, data: Buffer.from(JSON.stringify(event)) };
 }

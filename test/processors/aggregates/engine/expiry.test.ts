@@ -10,11 +10,9 @@ const minute = start / 60_000;
 
 const at = (second: number): string => new Date(start + second * 1_000).toISOString();
 /** A trade that was made and committed at a second. */
-function trade(n: number, op: string, id: number, second: number) {
+function trade(n: number, op: string, id: number, second: number): NewEvent {
   const key = { id };
-  const { subject, data } = rowEvent(n, op, { table: 'trades', key, after: { ...key, price: '1', qty: '1', traded_at: at(second) } });
-  const event = JSON.parse(Buffer.from(data).toString('utf8')) as object;
-  return { subject, data: Buffer.from(JSON.stringify({ ...event, at: at(second) })) };
+  return rowEvent(n, op, { table: 'trades', key, after: { ...key, price: '1', qty: '1', traded_at: at(second) }, at: at(second) });
 }
 
 describe('aggregates: a pane that changes and expires in one batch', () => {

@@ -74,8 +74,8 @@ const cutsOf: fc.Arbitrary<Cuts> = fc.record({
   mostRecords: fc.constantFrom(0, 8, 1_000),
 });
 
-/** Compares everything that is stored with what the naive way makes of the same history. */
-function compare(store: EngineStore, naive: Naive, { levels, of, percentiles }: Definition): void {
+/** Compares everything that is stored, and kept, with what the naive way makes of the same history. */
+function compare(store: EngineStore, naive: Naive, { levels, percentiles }: Definition): void {
   const found = [...store.windows].map(([name, { record, values }]) => {
     const [, level, rest] = /^(\d+):(.*)$/s.exec(name)!;
     const { count, sum, min, max, open, close, revision } = record;
@@ -96,8 +96,13 @@ function compare(store: EngineStore, naive: Naive, { levels, of, percentiles }: 
     revision,
     values: percentiles ? values : [],
   }));
-  const sorted = <T extends { readonly name: string }>(list: T[]): T[] => list.toSorted((a, b) => (a.name < b.name ? -1 : 1));
-  expect(sorted(found)).to.deep.equal(sorted(expected));
+  const kept = <T extends { readonly name: string }>(list: T[]): T[] =>
+    list.filter(({ name }) => naive.isKept(name)).toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  expect(kept(found)).to.deep.equal(kept(expected));
+}
+
+/** What expires leaves the store by its own sweeps; so this is only true as long as nothing does. */
+function compareRows(store: EngineStore, naive: Naive, { of }: Definition): void {
   expect(store.rows.size).to.equal(naive.rows);
   const points = [...store.points.values()].reduce((sum, { size }) => sum + size, 0);
   expect(points).to.equal(of === 'rows' ? naive.rows : 0);
@@ -119,20 +124,55 @@ const schemaEvent = {
   ),
 };
 
+const cases = { numRuns: 300 };
+
 function check(given: Definition): void {
   fc.assert(
     fc.property(fc.array(steps, { minLength: 1, maxLength: 60, size: 'max' }), cutsOf, (history, cuts) => {
       const naive = new Naive(given);
-      history.forEach((step, n) => naive.apply(step, n + 2));
-      const store = runEngine(given, [schemaEvent, ...history.map((step, n) => toEvent(step, n + 2))], cuts);
+      history.forEach((step, n) => naive.apply(step, n + 2, 0));
+      const store = runEngine(given, [schemaEvent, ...history.map((step, n) => toEvent(step, n + 2, 0))], cuts);
+      compare(store, naive, given);
+      compareRows(store, naive, given);
+    }),
+    cases,
+  );
+}
+
+/** A step that comes so many seconds after the one before, and perhaps is of something recent. */
+const timedSteps = fc.record({
+  step: steps,
+  later: fc.oneof({ weight: 4, arbitrary: fc.constant(0) }, fc.constantFrom(1, 30, 60, 299.999, 300, 600, 1_800)),
+  recent: fc.boolean(),
+});
+
+function checkExpiring(given: Definition): void {
+  fc.assert(
+    fc.property(fc.array(timedSteps, { minLength: 1, maxLength: 60, size: 'max' }), cutsOf, (timed, cuts) => {
+      let now = 0;
+      const history = timed.map(({ step, later, recent }) => {
+        now += later;
+        const moves = recent && 'second' in step && step.second !== null;
+        return { step: moves ? { ...step, second: step.second + now - 600 } : step, now };
+      });
+      const naive = new Naive(given);
+      history.forEach((one, n) => naive.apply(one.step, n + 2, one.now));
+      const store = runEngine(given, [schemaEvent, ...history.map((one, n) => toEvent(one.step, n + 2, one.now))], cuts);
       compare(store, naive, given);
     }),
-    { numRuns: 100 },
+    cases,
   );
 }
 
 describe('aggregates: random histories, cut into random batches', () => {
-  it('of rows equal what all rows together make', () => check(definition({ by: ['chain'] })));
-  it('of changes equal what all observations together make', () => check(definition({ by: ['chain'], of: 'changes' })));
-  it('without percentiles, over one level', () => check(definition({ by: ['chain'], sizes: ['5m'], percentiles: false })));
+  const ofRows = { by: ['chain'] };
+  const ofChanges = { ...ofRows, of: 'changes' } as const;
+  const oneLevel = { ...ofRows, sizes: ['5m'], percentiles: false };
+  it('of rows equal what all rows together make', () => check(definition(ofRows)));
+  it('of changes equal what all observations together make', () => check(definition(ofChanges)));
+  it('without percentiles, over one level', () => check(definition(oneLevel)));
+  // Ten times as long.
+  it('of rows, while windows expire', () => checkExpiring(definition({ ...ofRows, keep: '3m' })));
+  it('of changes, while windows expire', () => checkExpiring(definition({ ...ofChanges, keep: '3m' })));
+  it('over one level, while windows expire', () => checkExpiring(definition({ ...oneLevel, keep: '1m' })));
 });

@@ -51,21 +51,24 @@ export interface NaiveWindow {
   readonly print: string;
 }
 
-const start = Date.UTC(2026, 10, 22);
+/** Milliseconds since 1970 of a second after the start. */
+const millis = (second: number): number => Math.round(Date.UTC(2026, 10, 22) + second * 1_000);
+const timeText = (second: number): string => new Date(millis(second)).toISOString();
 
-/** The step as an event of the log; `n`: its sequence. */
-export function toEvent(step: Step, n: number): NewEvent {
-  if (step.op === 'truncate') return rowEvent(n, 'truncate', { table: 'trades' });
+/** The step as an event of the log; `n`: its sequence; `logSecond`: when it was committed, after the start. */
+export function toEvent(step: Step, n: number, logSecond: number): NewEvent {
+  const common = { table: 'trades', at: timeText(logSecond) };
+  if (step.op === 'truncate') return rowEvent(n, 'truncate', common);
   const key: Row = { ...step.key };
-  if (step.op === 'delete') return rowEvent(n, 'delete', { table: 'trades', key, before: key });
+  if (step.op === 'delete') return rowEvent(n, 'delete', { ...common, key, before: key });
   const { chain, price, second, unchanged, from } = step;
   const after: Record<string, unknown> = { ...key };
   if (!unchanged.includes('chain')) after['chain'] = chain;
   if (!unchanged.includes('price')) after['price'] = price.raw;
-  after['traded_at'] = second === null ? null : new Date(start + second * 1_000).toISOString();
+  after['traded_at'] = second === null ? null : timeText(second);
   const moved = step.op === 'update' && from;
   return rowEvent(n, step.op, {
-    table: 'trades',
+    ...common,
     key,
     after,
     ...(moved && { before: { ...from } }),
@@ -79,6 +82,8 @@ export class Naive {
   #rows = new Map<string, Observation>();
   readonly #observed: Observation[] = [];
   #windows = new Map<string, NaiveWindow>();
+  /** Microseconds. */
+  #logTime = 0;
 
   constructor(definition: Definition) {
     this.#definition = definition;
@@ -92,7 +97,9 @@ export class Naive {
     return this.#rows.size;
   }
 
-  apply(step: Step, seq: number): void {
+  /** @param logSecond never falls */
+  apply(step: Step, seq: number, logSecond: number): void {
+    this.#logTime = millis(logSecond) * 1_000;
     if (this.#definition.of === 'rows') this.#applyToRows(step);
     else if (step.op === 'insert' || step.op === 'update') {
       const observation = this.#observe(step, undefined, { id: seq, name: '' });
@@ -101,6 +108,13 @@ export class Naive {
     const before = this.#windows;
     this.#windows = new Map();
     for (const { micros, text } of this.#definition.levels) this.#makeWindows(text, micros, seq, before);
+  }
+
+  /** Is the window kept now? */
+  isKept(name: string): boolean {
+    const [size, index] = name.split(':', 2);
+    const { micros, keep } = this.#definition.levels.find(({ text }) => text === size)!;
+    return Number(index) * micros + keep > this.#logTime;
   }
 
   #applyToRows(step: Step): void {
@@ -125,7 +139,9 @@ export class Naive {
     if (second === null || (unchanged.length > 0 && !before)) return undefined;
     const text = unchanged.includes('price') ? before!.text : step.price.text;
     const group = unchanged.includes('chain') ? before!.group : JSON.stringify([step.chain]);
-    return text === undefined ? undefined : { group, at: (start + second * 1_000) * 1_000, order, text };
+    const at = millis(second) * 1_000;
+    const kept = this.#definition.levels.some(({ text: size, micros }) => this.isKept(`${size}:${Math.floor(at / micros)}`));
+    return text === undefined || !kept ? undefined : { group, at, order, text };
   }
 
   #makeWindows(level: string, micros: number, seq: number, before: ReadonlyMap<string, NaiveWindow>): void {
