@@ -1,5 +1,5 @@
 import type { Seq } from '../../../pipeline/log/event-log.ts';
-import type { Change } from '../read/view.ts';
+import type { Change } from '../read/pages.ts';
 
 interface Entry {
   /** Everything that changed of the group up to here has been told. */

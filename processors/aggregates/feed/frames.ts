@@ -3,7 +3,7 @@ import type { FeedItem } from '../../../pipeline/runtime/feed.ts';
 import type { FilterableEvent } from '../../../schemas/filter.ts';
 import type { Definition } from '../model.ts';
 import { byOf, type AggregateItem } from '../read/items.ts';
-import type { GroupState, SizedItem } from '../read/view.ts';
+import type { GroupState, SizedItem } from '../read/pages.ts';
 
 /** The `type` of these frames' events, for filters too. */
 export const eventType = 'aggregate';

@@ -5,7 +5,8 @@ import type { Logger } from '../../../pipeline/runtime/logging.ts';
 import { matches, type Filter } from '../../../schemas/filter.ts';
 import { shownLevels } from '../model.ts';
 import type { AggregateReader } from '../read/reader.ts';
-import type { AggregateView, Change } from '../read/view.ts';
+import type { Change } from '../read/pages.ts';
+import type { AggregateView } from '../read/view.ts';
 import { atLeast, eventOf, filterableOf } from './frames.ts';
 
 export type Faults = Parameters<FeedReceiver['failed']>[0];

@@ -1,6 +1,6 @@
 import type { Micros } from '../model.ts';
 import { isoOf } from '../read/items.ts';
-import type { SeriesPage } from '../read/view.ts';
+import type { SeriesPage } from '../read/pages.ts';
 import type { SeriesQuery } from './parameters.ts';
 
 /**

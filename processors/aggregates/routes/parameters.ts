@@ -4,7 +4,8 @@ import { suggestion } from '../../../schemas/nearest.ts';
 import { badRequest } from '../../../pipeline/runtime/request-fault.ts';
 import { instantOf, readQuery, type Query } from '../../../pipeline/runtime/request-query.ts';
 import { shownLevels, type Definition, type Level, type Micros, type Sliding } from '../model.ts';
-import { isNumber, type Condition, type LatestRequest, type SeriesRequest } from '../read/view.ts';
+import type { Condition, LatestRequest, SeriesRequest } from '../read/pages.ts';
+import { isNumber } from '../read/view.ts';
 import { Cursors } from './cursors.ts';
 
 const mostItems = 1_000;
