@@ -7,18 +7,17 @@ import { HeadwaterError, messageOf, usage } from '../pipeline/runtime/errors.ts'
 import type { Logger } from '../pipeline/runtime/logging.ts';
 import { withoutSecrets } from '../pipeline/runtime/without-secrets.ts';
 import { settings } from '../pipeline/runtime/settings.ts';
+import { unreachable as unreachableServer, type ServerSetting } from '../pipeline/runtime/unreachable.ts';
 import { readRunFile, runFilePath } from './run-file.ts';
 
-type Server = 'databaseUrl' | 'natsUrl' | 'redisUrl';
-
 /** A configuration in which the named servers' URLs are known. */
-export type Located<S extends Server> = Config & { readonly [K in S]: string };
+export type Located<S extends ServerSetting> = Config & { readonly [K in S]: string };
 
 /**
  * Finds the servers a command needs: the URL that is configured, else what a running `up` has written.
  * @throws HeadwaterError `nothing_running` (usage)
  */
-export async function locate<S extends Server>(config: Config, ...needed: readonly S[]): Promise<Located<S>> {
+export async function locate<S extends ServerSetting>(config: Config, ...needed: readonly S[]): Promise<Located<S>> {
   const missing = needed.filter((server) => config[server] === undefined);
   if (missing.length === 0) return config as Located<S>;
   const run = await readRunFile(config.data);
@@ -73,21 +72,10 @@ function notPermitted({ natsUrl }: Located<'natsUrl'>): (error: unknown) => neve
   };
 }
 
-/** Turns a failed connection into an error that says where from the address came and what to do. */
-export function unreachable(what: string, config: Config, server: Server): (error: unknown) => never {
-  return (error) => {
-    if (error instanceof HeadwaterError) throw error;
-    const local = config.provenance[server] === 'local';
-    const from = local ? ` (from ${runFilePath(config.data)})` : '';
-    throw new HeadwaterError(
-      'unreachable',
-      `${what} at ${withoutSecrets(config[server] ?? '')}${from} does not answer: ${messageOf(error)}`,
-      {
-        hint: local ? 'is `npm start` still running? Start it again' : `check ${settings[server].env}, and that the server is up`,
-        cause: error,
-      },
-    );
-  };
+/** The same as of the pipeline, and says where the address came from. */
+export function unreachable(what: string, config: Config, server: ServerSetting): (error: unknown) => never {
+  const local = config.provenance[server] === 'local';
+  return unreachableServer(what, config, server, local ? ` (from ${runFilePath(config.data)})` : '');
 }
 
 function withoutSchema(error: unknown): never {

@@ -2,7 +2,7 @@ import { followBackfills, listBackfills, requestBackfill } from '../../pipeline/
 import type { CopyState } from '../../pipeline/capture/log-record.ts';
 import type { Operation } from '../../pipeline/capture/operations.ts';
 import { connectNats } from '../../pipeline/clients/nats.ts';
-import { createPool, cutOffWhenAborted } from '../../pipeline/clients/postgres.ts';
+import { createPool, cutOffWhenAborted, type PgPool } from '../../pipeline/clients/postgres.ts';
 import { closeRedis, connectRedis } from '../../pipeline/clients/redis.ts';
 import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
 import { JetStreamDeadLetters } from '../../pipeline/runner/jetstream-dead-letters.ts';
@@ -195,6 +195,7 @@ async function withRebuildables(
   const log = createLogger(config.logLevel === 'info' ? 'warn' : config.logLevel);
   const progress = progressOn(cli.err);
   const closers: (() => Promise<void>)[] = [];
+  const pools: PgPool[] = [];
   const once = <T>(open: () => Promise<T>): (() => Promise<T>) => {
     let opened: Promise<T> | undefined;
     return () => (opened ??= open());
@@ -216,6 +217,7 @@ async function withRebuildables(
     }),
     postgres(max = 4) {
       const pool = createPool(config.databaseUrl, 'headwater rebuild', log, max);
+      pools.push(pool);
       const stopCutting = cutOffWhenAborted(pool, cli.signal, graceMs);
       closers.push(() => pool.end().finally(stopCutting));
       return pool;
@@ -225,6 +227,7 @@ async function withRebuildables(
     const context: RoleContext = { config, log, metrics: createRegistry(), health: new Health(), signal: cli.signal };
     const all: Rebuildable[] = [];
     for (const factory of chosen) all.push(...(await factory.rebuild!(context, connections)));
+    for (const pool of pools) await pool.query('SELECT 1').catch(unreachable('PostgreSQL', config, 'databaseUrl'));
     await work(all, progress, context, catalog);
   } catch (error) {
     // What fails because it was told to end is no failure.

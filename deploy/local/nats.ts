@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Logger } from '../../pipeline/runtime/logging.ts';
 import type { Binary } from './programs.ts';
 import { natsUsers, type NatsUser } from './secrets.ts';
+import type { ServerTrace } from './orphans.ts';
 import { startServer, type Server, type ServerSpec } from './server.ts';
 import { natsPidFile, writeTeamUsers } from './teams.ts';
 
@@ -46,16 +47,17 @@ function adoptStreams(directory: string): void {
   if (existsSync(before) && !existsSync(now)) renameSync(before, now);
 }
 
+/** What the server's processes on this directory are known by. */
+export function natsTrace(directory: string): ServerTrace {
+  return { label: 'NATS', program: 'nats-server', marker: natsPidFile(directory), stopSignal: 'SIGTERM', forceSignal: 'SIGKILL' };
+}
+
 function specOf({ binary, directory, logFile, passwords }: NatsOptions): ServerSpec {
   const pidFile = natsPidFile(directory);
   return {
-    label: 'NATS',
-    program: 'nats-server',
+    ...natsTrace(directory),
     path: binary.path,
-    marker: pidFile,
     logFile,
-    stopSignal: 'SIGTERM',
-    forceSignal: 'SIGKILL',
     launch: (port) => ({
       args: ['--config', configurationIn(directory), '--pid', pidFile],
       env: { ...binary.env, NATS_HOST: '127.0.0.1', NATS_PORT: String(port), NATS_STORE: directory, ...passwordVariables(passwords) },

@@ -8,6 +8,7 @@ import { canReach, type Account } from './account.ts';
 import { exec } from './exec.ts';
 import { findProcesses } from './processes.ts';
 import type { Binary } from './programs.ts';
+import type { ServerTrace } from './orphans.ts';
 import { startServer, type Server, type ServerSpec } from './server.ts';
 
 /** The role (a superuser: it is the developer's own database) and the database. */
@@ -62,16 +63,18 @@ export async function startPostgres(options: PostgresOptions): Promise<Server & 
   }
 }
 
+/** What the server's processes on this directory are known by. */
+export function postgresTrace(directory: string): ServerTrace {
+  // SIGINT is the fast shutdown: sessions are ended, everything is flushed.
+  return { label: 'PostgreSQL', program: 'postgres', marker: directory, stopSignal: 'SIGINT', forceSignal: 'SIGQUIT' };
+}
+
 function specOf({ binary, directory, account, logFile, password }: PostgresOptions): ServerSpec {
   return {
-    label: 'PostgreSQL',
-    program: 'postgres',
+    ...postgresTrace(directory),
     path: binary.path,
-    marker: directory,
     account,
     logFile,
-    stopSignal: 'SIGINT', // fast shutdown: sessions are ended, everything is flushed
-    forceSignal: 'SIGQUIT',
     launch: (port) => ({
       args: ['-D', directory, '-p', String(port), ...Object.entries(serverSettings).flatMap(([name, value]) => ['-c', `${name}=${value}`])],
       env: { ...binary.env, LC_MESSAGES: 'C' },

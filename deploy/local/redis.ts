@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import type { Logger } from '../../pipeline/runtime/logging.ts';
 import type { Binary } from './programs.ts';
+import type { ServerTrace } from './orphans.ts';
 import { startServer, type Server, type ServerSpec } from './server.ts';
 
 export interface RedisOptions {
@@ -22,16 +23,27 @@ export async function startRedis(options: RedisOptions): Promise<Server & { url:
   return Object.assign(server, { url: `redis://default:${options.password}@127.0.0.1:${server.port}` });
 }
 
-function specOf({ binary, directory, logFile, password }: RedisOptions): ServerSpec {
-  const configuration = join(directory, 'redis.conf');
+function configurationIn(directory: string): string {
+  return join(directory, 'redis.conf');
+}
+
+/** What the server's processes on this directory are known by. */
+export function redisTrace(directory: string): ServerTrace {
   return {
     label: 'Redis',
     program: 'redis-server',
-    path: binary.path,
-    marker: configuration,
-    logFile,
+    marker: configurationIn(directory),
     stopSignal: 'SIGTERM',
     forceSignal: 'SIGKILL',
+  };
+}
+
+function specOf({ binary, directory, logFile, password }: RedisOptions): ServerSpec {
+  const configuration = configurationIn(directory);
+  return {
+    ...redisTrace(directory),
+    path: binary.path,
+    logFile,
     launch: (port) => {
       // In a file, not on the command line, where other users of the machine could read the password.
       writeFileSync(configuration, redisConfiguration(directory, port, password), { mode: 0o600 });

@@ -7,22 +7,15 @@ import { HeadwaterError, messageOf } from '../../pipeline/runtime/errors.ts';
 import type { Logger } from '../../pipeline/runtime/logging.ts';
 import type { Account } from './account.ts';
 import { lastLines } from './exec.ts';
+import { stopTimeoutMs, type ServerTrace } from './orphans.ts';
 import { choosePort } from './ports.ts';
-import { findProcesses, signalProcess, waitUntil } from './processes.ts';
+import { signalProcess, waitUntil } from './processes.ts';
 
 /** How one kind of server is started, probed and stopped. */
-export interface ServerSpec {
-  readonly label: string;
-  /** The name of its processes. */
-  readonly program: string;
+export interface ServerSpec extends ServerTrace {
   readonly path: string;
-  /** A word of the command line that only this server on this data has: its data directory. */
-  readonly marker: string;
   readonly account?: Account | undefined;
   readonly logFile: string;
-  readonly stopSignal: NodeJS.Signals;
-  /** Sent when it has not stopped in time. */
-  readonly forceSignal: NodeJS.Signals;
   /** Writes what depends on the port (a configuration file), and says how to start. */
   launch(port: number): { args: readonly string[]; env: Readonly<Record<string, string>> };
   /** Answers when the server serves; throws while it does not. */
@@ -40,17 +33,15 @@ export interface Server {
 
 /** Recovery after a crash can take long, so the bound is on starting to answer at all. */
 const startTimeoutMs = 120_000;
-const stopTimeoutMs = 15_000;
 /** Deaths within this time that are put up with. */
 const deathsAllowed = 5;
 const deathsWithinMs = 60_000;
 
 /**
- * Starts a server and returns when it serves. One that was left behind on the same data by a killed process is stopped
- * first. Should it die later, it is started again on the same port, and the log says why it died.
+ * Starts a server and returns when it serves. Should it die later, it is started again on the same port, and the log says
+ * why it died. Nobody else may run on its data: see `stopOrphans`.
  */
 export async function startServer(spec: ServerSpec, port: number, log: Logger, signal: AbortSignal): Promise<Server> {
-  await stopOrphans(spec, log);
   rotate(spec.logFile);
   for (let attempt = 1; ; attempt++) {
     const life = new Life(spec, port);
@@ -70,21 +61,6 @@ export async function startServer(spec: ServerSpec, port: number, log: Logger, s
 
 function mayRetry(error: unknown): boolean {
   return /address (already )?in use|could not bind|shared memory block .* still in use/i.test(messageOf(error));
-}
-
-/** Stops servers of this kind that still run on the same data. The caller holds the data directory's lock, so nobody uses them. */
-async function stopOrphans(spec: ServerSpec, log: Logger): Promise<void> {
-  const orphans = await findProcesses(spec.program, spec.marker);
-  if (orphans.length === 0) return;
-  log.info(`${spec.label}: stopping process ${orphans[0]!.pid}, left behind by a run that was killed`);
-  for (const { pid } of orphans) signalProcess(pid, spec.stopSignal);
-  const gone = async (): Promise<boolean> => (await findProcesses(spec.program, spec.marker)).length === 0;
-  if (await waitUntil(gone, stopTimeoutMs)) return;
-  for (const { pid } of await findProcesses(spec.program, spec.marker)) signalProcess(pid, spec.forceSignal);
-  if (!(await waitUntil(gone, 5_000)))
-    throw new HeadwaterError('orphan_stays', `${spec.label}: process ${orphans[0]!.pid} does not stop`, {
-      hint: `stop it: kill -9 ${orphans[0]!.pid}`,
-    });
 }
 
 /** One process of a server, from its start to its end. */

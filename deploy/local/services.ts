@@ -5,11 +5,12 @@ import type { Logger } from '../../pipeline/runtime/logging.ts';
 import { serverAccount, type Account } from './account.ts';
 import { provideProgram } from './install.ts';
 import { lockData } from './lock.ts';
-import { startNats, type NatsUrls } from './nats.ts';
+import { natsTrace, startNats, type NatsUrls } from './nats.ts';
+import { stopOrphans } from './orphans.ts';
 import { cacheDirectory, projectFile } from './paths.ts';
 import { choosePorts, type Ports } from './ports.ts';
-import { clusterMajor, postgresDirectory, startPostgres } from './postgres.ts';
-import { startRedis } from './redis.ts';
+import { clusterMajor, postgresDirectory, postgresTrace, startPostgres } from './postgres.ts';
+import { redisTrace, startRedis } from './redis.ts';
 import { loadSecrets, type Secrets, type VapidKeys } from './secrets.ts';
 import type { Server } from './server.ts';
 
@@ -43,7 +44,8 @@ export interface LocalServices {
 
 /**
  * Starts local PostgreSQL, NATS and Redis on free loopback ports, all at once, and returns when they serve. A second start
- * continues on the same data, with the same passwords and, where they are still free, the same ports.
+ * continues on the same data, with the same passwords and, where they are still free, the same ports. Servers that a killed
+ * process has left behind are stopped first.
  * @throws HeadwaterError `data_in_use` (refused) when another process runs on this data; `program_missing` when a server is
  * not installed and could not be; `server_failed` with the end of the server's log
  */
@@ -82,8 +84,12 @@ function checkOwner(data: string): void {
   );
 }
 
+/** Where each server keeps its data. */
+type Directories = Readonly<Record<keyof Ports, string>>;
+
 interface Start {
   readonly data: string;
+  readonly directories: Directories;
   readonly ports: Ports;
   readonly secrets: Secrets;
   readonly account: Account | undefined;
@@ -98,11 +104,21 @@ async function startAll(options: LocalServicesOptions, unlock: () => void): Prom
   const cancel = new AbortController();
   const signal = options.signal ? AbortSignal.any([options.signal, cancel.signal]) : cancel.signal;
   signal.throwIfAborted();
+  const account = need.postgres ? await serverAccount() : undefined;
+  const secrets = loadSecrets(data);
+  const directories: Directories = {
+    postgres: postgresDirectory(data, account, secrets.postgres),
+    nats: join(data, 'nats'),
+    redis: join(data, 'redis'),
+  };
+  await stopAllOrphans(need, directories, log);
   const start: Start = {
     data,
+    directories,
+    // After the orphans are gone: whoever has noted the ports of the run before finds the servers there again.
     ports: await choosePorts(data),
-    secrets: loadSecrets(data),
-    account: need.postgres ? await serverAccount() : undefined,
+    secrets,
+    account,
     install: options.install,
     log,
     signal,
@@ -125,6 +141,15 @@ async function startAll(options: LocalServicesOptions, unlock: () => void): Prom
     throw cause instanceof Error ? cause : new Error(messageOf(cause));
   }
   return assemble(p, n, r, start.secrets.vapid, unlock);
+}
+
+async function stopAllOrphans(need: LocalServicesOptions['need'], directories: Directories, log: Logger): Promise<void> {
+  const traces = [
+    need.postgres && postgresTrace(directories.postgres),
+    need.nats && natsTrace(directories.nats),
+    need.redis && redisTrace(directories.redis),
+  ];
+  await Promise.all(traces.map(async (trace) => trace && stopOrphans(trace, log)));
 }
 
 type Started<T> = (Server & T) | undefined;
@@ -155,8 +180,9 @@ async function stopAll(servers: readonly (Server | undefined)[]): Promise<void> 
   await Promise.all(servers.map(async (server) => server?.stop()));
 }
 
-async function postgres({ data, ports, secrets, account, install, log, signal }: Start): Promise<Server & { url: string }> {
-  const directory = postgresDirectory(data, account, secrets.postgres);
+async function postgres(start: Start): Promise<Server & { url: string }> {
+  const { data, ports, secrets, account, install, log, signal } = start;
+  const directory = start.directories.postgres;
   if (directory !== join(data, 'postgres'))
     log.info(`PostgreSQL runs as ${account?.name}, which cannot enter ${data}: its data is in ${directory}`);
   const binary = await provideProgram('postgres', {
@@ -179,12 +205,12 @@ async function postgres({ data, ports, secrets, account, install, log, signal }:
   });
 }
 
-async function nats({ data, ports, secrets, install, log, signal }: Start): Promise<Server & { urls: NatsUrls }> {
+async function nats({ data, directories, ports, secrets, install, log, signal }: Start): Promise<Server & { urls: NatsUrls }> {
   const binary = await provideProgram('nats', { cache: cacheDirectory(data), install, log, signal });
   return startNats({
     binary,
     configuration: projectFile('nats.conf'),
-    directory: join(data, 'nats'),
+    directory: directories.nats,
     logFile: join(data, 'logs/nats.log'),
     port: ports.nats,
     passwords: secrets.nats,
@@ -193,11 +219,11 @@ async function nats({ data, ports, secrets, install, log, signal }: Start): Prom
   });
 }
 
-async function redis({ data, ports, secrets, install, log, signal }: Start): Promise<Server & { url: string }> {
+async function redis({ data, directories, ports, secrets, install, log, signal }: Start): Promise<Server & { url: string }> {
   const binary = await provideProgram('redis', { cache: cacheDirectory(data), install, log, signal });
   return startRedis({
     binary,
-    directory: join(data, 'redis'),
+    directory: directories.redis,
     logFile: join(data, 'logs/redis.log'),
     port: ports.redis,
     password: secrets.redis,

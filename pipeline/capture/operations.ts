@@ -1,12 +1,11 @@
 import type { Catalog } from '../../schemas/catalog.ts';
-import { connectNats, openBucket } from '../clients/nats.ts';
-import { connectPostgres, escapeIdentifier, stableText, type PgClient } from '../clients/postgres.ts';
+import { connectNats, isUnanswered, openBucket } from '../clients/nats.ts';
+import { closePostgres, connectPostgres, escapeIdentifier, isConnectionLost, stableText, type PgClient } from '../clients/postgres.ts';
 import { pause } from '../runtime/backoff.ts';
 import type { Config } from '../runtime/config.ts';
-import { HeadwaterError, messageOf, refused } from '../runtime/errors.ts';
+import { refused } from '../runtime/errors.ts';
 import type { Logger } from '../runtime/logging.ts';
-import { withoutSecrets } from '../runtime/without-secrets.ts';
-import { settings } from '../runtime/settings.ts';
+import { unreachable } from '../runtime/unreachable.ts';
 import { findSlot } from './database.ts';
 import { LogRecord, recordBucket } from './log-record.ts';
 import type { Reset } from './reset.ts';
@@ -27,31 +26,36 @@ export interface Operation {
   readonly progress: (text: string) => void;
 }
 
-function away(what: string, config: Config, server: 'databaseUrl' | 'natsUrl'): (error: unknown) => never {
-  return (error) => {
-    if (error instanceof HeadwaterError) throw error;
-    const local = config.provenance[server] === 'local';
-    throw new HeadwaterError('unreachable', `${what} at ${withoutSecrets(config[server]!)} does not answer: ${messageOf(error)}`, {
-      hint: local ? 'is `npm start` still running? Start it again' : `check ${settings[server].env}, and that the server is up`,
-      cause: error,
-    });
-  };
-}
-
-/** Opens what an action needs: a connection to the database, and the log's record. */
-export async function withServers<T>({ config, log }: Operation, work: (control: PgClient, record: LogRecord) => Promise<T>): Promise<T> {
-  const control = await connectPostgres(config.databaseUrl!, 'headwater operator', log).catch(away('PostgreSQL', config, 'databaseUrl'));
+/** Opens a connection to the database for one piece of work. */
+export async function withDatabase<T>({ config, log }: Operation, work: (control: PgClient) => Promise<T>): Promise<T> {
+  const away = unreachable('PostgreSQL', config, 'databaseUrl');
+  const control = await connectPostgres(config.databaseUrl!, 'headwater operator', log).catch(away);
   try {
     for (const setting of stableText) await control.query(setting);
-    const connection = await connectNats(config.natsUrl!, 'operator', log).catch(away('NATS', config, 'natsUrl'));
-    try {
-      return await work(control, new LogRecord(await openBucket(connection, recordBucket(config), Number(config.replicas))));
-    } finally {
-      await connection.close();
-    }
+    return await work(control);
+  } catch (error) {
+    throw isConnectionLost(error) ? away(error) : error;
   } finally {
-    await control.end();
+    await closePostgres(control);
   }
+}
+
+/** Opens the log's record for one piece of work. */
+export async function withRecord<T>({ config, log }: Operation, work: (record: LogRecord) => Promise<T>): Promise<T> {
+  const away = unreachable('NATS', config, 'natsUrl');
+  const connection = await connectNats(config.natsUrl!, 'operator', log).catch(away);
+  try {
+    return await work(new LogRecord(await openBucket(connection, recordBucket(config), Number(config.replicas))));
+  } catch (error) {
+    throw isUnanswered(error) ? away(error) : error;
+  } finally {
+    await connection.close();
+  }
+}
+
+/** Opens what most actions need: both. */
+export function withServers<T>(operation: Operation, work: (control: PgClient, record: LogRecord) => Promise<T>): Promise<T> {
+  return withDatabase(operation, (control) => withRecord(operation, (record) => work(control, record)));
 }
 
 /** Asks capture to begin a new epoch: at once when it runs, else at its next start. */
@@ -74,9 +78,9 @@ export function requestReset(operation: Operation, reset: Reset): Promise<'taken
  * Drops slot and publications.
  * @throws HeadwaterError `slot_active` (refused) while capture streams
  */
-export async function detachDatabase({ config, log }: Operation): Promise<{ slot: boolean; publications: number }> {
-  const control = await connectPostgres(config.databaseUrl!, 'headwater operator', log).catch(away('PostgreSQL', config, 'databaseUrl'));
-  try {
+export function detachDatabase(operation: Operation): Promise<{ slot: boolean; publications: number }> {
+  const { config } = operation;
+  return withDatabase(operation, async (control) => {
     const slot = await findSlot(control, config.slot);
     if (slot?.activePid)
       throw refused(
@@ -92,7 +96,5 @@ export async function detachDatabase({ config, log }: Operation): Promise<{ slot
       publications += rowCount ?? 0;
     }
     return { slot: slot !== undefined, publications };
-  } finally {
-    await control.end();
-  }
+  });
 }

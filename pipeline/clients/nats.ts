@@ -62,6 +62,14 @@ export async function connectNats(url: string, name: string, log: Logger): Promi
   return connection;
 }
 
+/** What the client throws when nobody has answered a request. */
+const unanswered = new Set(['TimeoutError', 'NoResponders', 'RequestError', 'ConnectionError', 'ClosedConnectionError']);
+
+/** Was there no answer, rather than one that refuses? */
+export function isUnanswered(error: unknown): boolean {
+  return error instanceof Error && unanswered.has(error.name);
+}
+
 /** Calls `listener` each time the connection was lost or is back, until it is closed. */
 export function onConnectionChange(connection: NatsConnection, listener: (state: 'lost' | 'back') => void): () => void {
   const statuses = connection.status();

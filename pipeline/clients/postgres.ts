@@ -56,6 +56,13 @@ export async function connectPostgres(url: string, applicationName: string, log:
   return client;
 }
 
+/** Was the connection lost, rather than what was asked for refused? By the SQLSTATE of an answer, and by the client's own words. */
+export function isConnectionLost(error: unknown): boolean {
+  if (error instanceof DatabaseError) return /^(08|57P0)/.test(error.code ?? '');
+  const { code } = Object(error) as { readonly code?: unknown };
+  return /^E(CONN|PIPE|HOST|NET|TIMEDOUT)/.test(String(code)) || /connection (terminated|ended|error)/i.test(messageOf(error));
+}
+
 /** Closes a connection; one that does not answer is cut off, with whatever it was doing. Safe to call twice. */
 export async function closePostgres(client: PgClient, graceMs = 1_000): Promise<void> {
   const cut = setTimeout(() => cutOff(client), graceMs);

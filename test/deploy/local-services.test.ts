@@ -98,6 +98,7 @@ describe('local services', () => {
   it('replaces the servers that a process killed with -9 left behind, and continues on their data', async () => {
     const program = runTestProgram('run-services', [data]);
     const orphaned = (await program.nextLine()) as Pick<LocalServices, 'databaseUrl' | 'nats' | 'redisUrl' | 'pids'>;
+    const { databaseUrl, nats, redisUrl } = orphaned;
     await write(orphaned, 'before');
     program.child.kill('SIGKILL');
     await program.ended;
@@ -106,6 +107,8 @@ describe('local services', () => {
     const services = await started();
     expect(await read(services)).to.deep.equal({ postgres: ['before'], nats: 1, redis: ['before'] });
     expect(await serversOn(data)).to.not.include.members(Object.values(orphaned.pids));
+    // Roles of their own, and teams, know the servers by these.
+    expect(services).to.deep.include({ databaseUrl, nats, redisUrl });
   });
 
   it('starts over a lock and a postmaster.pid whose process ids belong to others by now', async () => {

@@ -1,6 +1,6 @@
 import { suggestion } from '../../../schemas/nearest.ts';
 import type { PgClient } from '../../clients/postgres.ts';
-import { pause } from '../../runtime/backoff.ts';
+import { pause, untilItWorks } from '../../runtime/backoff.ts';
 import { HeadwaterError, refused, usage } from '../../runtime/errors.ts';
 import { describeTable } from '../../source/table-reader.ts';
 import { TypeRegistry } from '../../source/types.ts';
@@ -10,7 +10,7 @@ import { isLocked, notPublished } from './faults.ts';
 import { Absence } from '../absence.ts';
 import { findSlot } from '../database.ts';
 import type { CopyOrder, CopyState, LogRecord } from '../log-record.ts';
-import { pollMs, takenUpMs, withServers, type Operation } from '../operations.ts';
+import { pollMs, takenUpMs, withDatabase, withRecord, withServers, type Operation } from '../operations.ts';
 import { findJoining } from '../publications.ts';
 import { selectTables, type CapturedTable } from '../tables.ts';
 
@@ -164,29 +164,25 @@ async function estimate(
 }
 
 /**
- * Follows copies until each has come to an end, of whatever kind, and returns their states. Interrupted, they go on.
- * @throws HeadwaterError `capture_away`
+ * Follows copies until each has come to an end, of whatever kind, and returns their states. Interrupted, they go on. A server that goes
+ * away meanwhile is waited for.
+ * @throws HeadwaterError `capture_away`, `backfill_gone`
  */
 export function followBackfills(operation: Operation, tables: readonly string[], onProgress: Follower): Promise<readonly CopyState[]> {
-  return withServers(operation, async (control, record) => {
+  return withRecord(operation, async (record) => {
     const ended: CopyState[] = [];
     for (const [i, table] of tables.entries())
-      ended.push(await follow(operation, control, record, table, (state) => onProgress(state, i + 1, tables.length)));
+      ended.push(await follow(operation, record, table, (state) => onProgress(state, i + 1, tables.length)));
     return ended;
   });
 }
 
-async function follow(
-  { config, signal }: Operation,
-  control: PgClient,
-  record: LogRecord,
-  table: string,
-  onProgress: (state: CopyState) => void,
-): Promise<CopyState> {
-  const absence = new Absence(async () => (await findSlot(control, config.slot))?.activePid !== undefined, takenUpMs);
+async function follow(operation: Operation, record: LogRecord, table: string, onProgress: (state: CopyState) => void): Promise<CopyState> {
+  const { signal } = operation;
+  const absence = new Absence(() => untilItWorks('PostgreSQL', () => isStreaming(operation), operation), takenUpMs);
   let seen = '';
   for (;;) {
-    const state = await record.copy(table);
+    const state = await untilItWorks('NATS', () => record.copy(table), operation);
     if (!state) throw new HeadwaterError('backfill_gone', `the request for ${table} is gone from the log's record: a new epoch has begun`);
     if (state.state !== 'pending' && state.state !== 'running') return state;
     onProgress(state);
@@ -203,9 +199,14 @@ async function follow(
   }
 }
 
+/** Asked over a connection of its own: one that is kept would be lost with the server, and it is asked only when nothing moves. */
+function isStreaming(operation: Operation): Promise<boolean> {
+  return withDatabase(operation, async (control) => (await findSlot(control, operation.config.slot))?.activePid !== undefined);
+}
+
 /** Every copy that the log's record knows, in the order of the tables' names. */
 export function listBackfills(operation: Operation): Promise<readonly CopyState[]> {
-  return withServers(operation, async (_, record) => sorted((await record.copies()).values()));
+  return withRecord(operation, async (record) => sorted((await record.copies()).values()));
 }
 
 /**
@@ -227,7 +228,7 @@ export function orderBackfills(
   order: Omit<CopyOrder, 'table'>,
   names: readonly string[] | undefined,
 ): Promise<readonly Ordered[]> {
-  return withServers(operation, async (control, record) => {
+  return withRecord(operation, async (record) => {
     const copies = await record.copies();
     const orders = await record.orders();
     const open = sorted(copies.values())
@@ -236,7 +237,7 @@ export function orderBackfills(
     for (const name of names ?? []) if (!open.includes(name)) requireConcerned(order, name, copies, open);
     const concerned = names ?? open;
     for (const table of concerned) await record.putOrder({ ...order, table });
-    const active = (await findSlot(control, operation.config.slot))?.activePid !== undefined;
+    const active = await isStreaming(operation);
     return Promise.all(concerned.map((table) => carriedOut(operation, record, table, active)));
   });
 }
@@ -261,11 +262,11 @@ function requireConcerned(
   throw usage('no_backfill', `nothing to ${order}: ${why}`, '`headwater backfill list` shows what there is');
 }
 
-async function carriedOut({ signal }: Operation, record: LogRecord, table: string, active: boolean): Promise<Ordered> {
+async function carriedOut(operation: Operation, record: LogRecord, table: string, active: boolean): Promise<Ordered> {
+  const { signal } = operation;
   const until = performance.now() + takenUpMs;
   for (;;) {
-    const open = await record.order(table);
-    const state = await record.copy(table);
+    const [open, state] = await untilItWorks('NATS', async () => [await record.order(table), await record.copy(table)] as const, operation);
     if (!state) throw new HeadwaterError('backfill_gone', `the backfill of ${table} is gone from the log's record: a new epoch has begun`);
     if (!open || !active || performance.now() > until) return { state, done: open === undefined };
     await pause(pollMs, signal);

@@ -5,6 +5,8 @@ import { stableText } from '../../../../pipeline/clients/postgres.ts';
 import { describeTable } from '../../../../pipeline/source/table-reader.ts';
 import { TypeRegistry } from '../../../../pipeline/source/types.ts';
 import { defaultCatalog } from '../../../../schemas/catalog.ts';
+import { withDatabase, withRecord } from '../../../../pipeline/capture/operations.ts';
+import { tcpProxy, type TcpProxy } from '../../../support/tcp-proxy.ts';
 import { operatorOf, type Operator } from '../support/backfills.ts';
 import { captureFixture, type CaptureFixture } from '../support/fixture.ts';
 import { expectWellFormed, type StoredEvent } from '../support/stored-events.ts';
@@ -16,6 +18,14 @@ function reads(events: readonly StoredEvent[], table: string): number[] {
 
 function phases(events: readonly StoredEvent[], table: string): unknown[] {
   return events.filter(({ mark, data }) => mark === 'backfill' && data?.['table'] === table).map(({ data }) => data!['phase']);
+}
+
+/** The same server, by another way that can be cut. */
+async function proxyTo(text: string): Promise<{ readonly proxy: TcpProxy; readonly url: string }> {
+  const url = new URL(text);
+  const proxy = await tcpProxy(Number(url.port));
+  url.port = String(proxy.port);
+  return { proxy, url: url.href };
 }
 
 const upTo = (n: number): number[] => Array.from({ length: n }, (_, i) => i + 1);
@@ -65,6 +75,44 @@ describe('backfill: what operators do about it', function () {
     expectWellFormed(events);
     expect(reads(events, 'public.big')).to.deep.equal(upTo(4_000));
     expect(phases(events, 'public.big')).to.deep.equal(['begin', 'end']);
+  });
+
+  it('is followed on while NATS is away, and told of what is not answered at all', async () => {
+    const [nats, postgres] = await Promise.all([fixture.natsUrls.operator, fixture.databaseUrl].map((url) => proxyTo(url)));
+    const away = operatorOf(fixture, { NATS_URL: nats!.url, DATABASE_URL: postgres!.url });
+    try {
+      await fixture.streaming({ env, snapshot: false });
+      // A question may be on its way when the connection breaks: it is never answered.
+      const copied = away.copy('public.big', { rate: 2_000 });
+      await away.rows('public.big', 300);
+      const unanswered = failure(
+        withRecord(away.operation, (record) => {
+          nats!.proxy.stall();
+          return record.copies();
+        }),
+      );
+      await new Promise((resolve) => setTimeout(resolve, 600));
+      nats!.proxy.restore();
+      expect(await copied).to.include({ state: 'done', rows: 4_000 });
+      expect((await unanswered).message).to.match(/^NATS at .* does not answer: /);
+
+      const lost = await failure(withDatabase(away.operation, (client) => client.query('SELECT pg_terminate_backend(pg_backend_pid())')));
+      expect(lost).to.include({ code: 'unreachable' });
+      expect(lost.message).to.match(/^PostgreSQL at .* does not answer: terminating connection/);
+      postgres!.proxy.cut();
+      expect(await failure(away.ask({ names: ['public.small'] }))).to.include({ code: 'unreachable' });
+    } finally {
+      await Promise.all([nats, postgres].map((one) => one!.proxy.close()));
+    }
+  });
+
+  it('is not begun by a user whom PostgreSQL does not let in: the URL is to be corrected', async () => {
+    const wrong = new URL(fixture.databaseUrl);
+    wrong.password = 'not-this';
+    const fault = await failure(operatorOf(fixture, { DATABASE_URL: wrong.href }).ask({ names: ['public.small'] }));
+    expect(fault).to.include({ code: 'postgres_unauthorized', reaction: 'usage' });
+    expect(fault.message).to.include('does not let us in').and.not.include('not-this');
+    expect(fault.hint).to.include('DATABASE_URL');
   });
 
   it('is counted: rows, chunks and how long they take, what is paused, and what waits', async () => {
