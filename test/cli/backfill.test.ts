@@ -111,13 +111,20 @@ describe('headwater backfill', function () {
     expect([keyless.code, keyless.stderr.includes('no primary key')]).to.deep.equal([2, true]);
   });
 
-  it('says what does not answer', async () => {
-    for (const [name, url] of [
-      ['DATABASE_URL', 'postgres://localhost:1/none'],
-      ['NATS_URL', 'nats://localhost:1'],
+  it('says what does not answer, and lists without PostgreSQL', async () => {
+    const noDatabase = { ...env, DATABASE_URL: 'postgres://localhost:1/none' };
+    for (const [what, words, given] of [
+      ['PostgreSQL', ['backfill', 'prices'], noDatabase],
+      ['NATS', ['backfill', 'list'], { ...env, NATS_URL: 'nats://localhost:1' }],
     ] as const) {
-      const { code, stderr } = await callCli(['backfill', 'list'], { ...env, [name]: url });
-      expect([code, stderr.includes('does not answer'), stderr.includes('next:')], stderr).to.deep.equal([1, true, true]);
+      const { code, stderr } = await callCli(words, given);
+      expect([code, stderr.includes(`${what} at `), stderr.includes('does not answer'), stderr.includes('next:')], stderr).to.deep.equal([
+        1,
+        true,
+        true,
+        true,
+      ]);
     }
+    expect((await callCli(['backfill', 'list'], noDatabase)).code).to.equal(0);
   });
 });

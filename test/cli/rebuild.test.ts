@@ -220,6 +220,10 @@ describe('headwater rebuild', function () {
         ([got, said]: [number, string]) => got === code && said.includes(text),
       );
     }
+    const away = await callCli(['rebuild', 'alerts', '--status'], { ...env, DATABASE_URL: 'postgres://localhost:1/none' });
+    expect([away.code, away.stderr]).to.satisfy(
+      ([code, said]: [number, string]) => code === 1 && said.includes('PostgreSQL at postgres://localhost:1/none does not answer'),
+    );
     // What is being removed is nothing to flip, and no reason to begin a new one.
     await redis.client.hset(record, { state: 'dropping', since: new Date().toISOString() });
     const dropping = await rebuild('cache', '--flip');
