@@ -4,6 +4,16 @@ export function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
 }
 
+/** What comes of the work, or, as soon as the signal fires, its reason: what the work comes to is then told nobody. */
+export function orAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void => reject(signal.reason as Error);
+    signal.addEventListener('abort', abort, { once: true });
+    if (signal.aborted) abort();
+    void work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
+}
+
 /**
  * Runs something while the controller aborts when the given signal does. Linked by hand: a signal made by `AbortSignal.any`
  * can be collected as garbage together with a time-out before it fires (nodejs/node issue 57736).

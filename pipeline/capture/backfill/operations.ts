@@ -2,6 +2,7 @@ import { suggestion } from '../../../schemas/nearest.ts';
 import type { PgClient } from '../../clients/postgres.ts';
 import { pause, untilItWorks } from '../../runtime/backoff.ts';
 import { HeadwaterError, refused, usage } from '../../runtime/errors.ts';
+import { orAborted } from '../../runtime/tasks.ts';
 import { describeTable } from '../../source/table-reader.ts';
 import { TypeRegistry } from '../../source/types.ts';
 import { checkCondition } from './condition.ts';
@@ -118,7 +119,12 @@ async function tablesToCopy(
     const table = tables.find((candidate) => candidate.name === name);
     const reason = leftOut.find((other) => other.name === name)?.reason;
     const known = tables.map((other) => other.name);
-    if (!table) throw usage('not_captured', `${name} is not captured${reason ? `: ${reason}` : suggestion(name, known)}`);
+    if (!table)
+      throw usage(
+        'not_captured',
+        `${name} is not captured${reason ? `: ${reason}` : suggestion(name, known)}`,
+        '`headwater backfill list --all` shows the tables that are',
+      );
     if (!table.hasKey)
       throw usage(
         'no_primary_key',
@@ -179,10 +185,10 @@ export function followBackfills(operation: Operation, tables: readonly string[],
 
 async function follow(operation: Operation, record: LogRecord, table: string, onProgress: (state: CopyState) => void): Promise<CopyState> {
   const { signal } = operation;
-  const absence = new Absence(() => untilItWorks('PostgreSQL', () => isStreaming(operation), operation), takenUpMs);
+  const absence = new Absence(() => ask('PostgreSQL', () => isStreaming(operation), operation), takenUpMs);
   let seen = '';
   for (;;) {
-    const state = await untilItWorks('NATS', () => record.copy(table), operation);
+    const state = await ask('NATS', () => record.copy(table), operation);
     if (!state) throw new HeadwaterError('backfill_gone', `the request for ${table} is gone from the log's record: a new epoch has begun`);
     if (state.state !== 'pending' && state.state !== 'running') return state;
     onProgress(state);
@@ -197,6 +203,11 @@ async function follow(operation: Operation, record: LogRecord, table: string, on
     await pause(pollMs, signal);
     signal.throwIfAborted();
   }
+}
+
+/** Asks until the server answers; told to end, nobody waits for what is not answered. */
+function ask<T>(what: string, attempt: () => Promise<T>, operation: Operation): Promise<T> {
+  return orAborted(operation.signal, untilItWorks(what, attempt, operation));
 }
 
 /** Asked over a connection of its own: one that is kept would be lost with the server, and it is asked only when nothing moves. */
@@ -266,7 +277,7 @@ async function carriedOut(operation: Operation, record: LogRecord, table: string
   const { signal } = operation;
   const until = performance.now() + takenUpMs;
   for (;;) {
-    const [open, state] = await untilItWorks('NATS', async () => [await record.order(table), await record.copy(table)] as const, operation);
+    const [open, state] = await ask('NATS', async () => [await record.order(table), await record.copy(table)] as const, operation);
     if (!state) throw new HeadwaterError('backfill_gone', `the backfill of ${table} is gone from the log's record: a new epoch has begun`);
     if (!open || !active || performance.now() > until) return { state, done: open === undefined };
     await pause(pollMs, signal);
