@@ -1,4 +1,5 @@
 import type { SettingType } from '../pipeline/runtime/setting-types.ts';
+import { tablesNamed } from '../schemas/subjects.ts';
 
 /** For an option that may be given several times, or once with commas. */
 export function listOf(
@@ -14,6 +15,9 @@ export function listOf(
     return [...previous, ...items];
   };
 }
+
+/** Tables, separated by commas. */
+export const tableNames = listOf((name) => tablesNamed(name).length > 0, 'names of tables: <schema>.<table>, or a name in "public"');
 
 /** A stream sequence, from 1. */
 export const sequence: SettingType<number> = {

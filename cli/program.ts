@@ -29,7 +29,6 @@ export function createProgram(cli: Cli, version: string): Command {
   program
     .version(version, '-V, --version', 'show the version')
     .addHelpText('after', `\n${exitCodesHelp}\nSettings are environment variables: \`headwater config\` lists them.`);
-  program.helpCommand('help [command]', 'show the help of a command');
   // An option behind a verb is that verb’s, also where a verb has verbs of its own.
   program.enablePositionalOptions();
   const commands = [

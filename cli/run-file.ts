@@ -1,6 +1,6 @@
 import { readFile, rm, writeFile, mkdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
-import { HeadwaterError, messageOf } from '../pipeline/runtime/errors.ts';
+import { HeadwaterError, messageOf, usage } from '../pipeline/runtime/errors.ts';
 
 /** What a running `headwater up` says of itself in `<data>/run.json`, and on stdout with `--json`. */
 export interface RunFile {
@@ -38,7 +38,10 @@ export async function readRunFile(data: string): Promise<RunFile | undefined> {
   try {
     text = await readFile(path, 'utf8');
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return undefined;
+    if (code === 'ENOTDIR')
+      throw usage('bad_data', `${data} is no directory`, 'name the one of a running headwater with --data or HEADWATER_DATA');
     throw new HeadwaterError('run_file', `${path} cannot be read: ${messageOf(error)}`, {
       hint: 'run this as the user who started headwater, or set DATABASE_URL, NATS_URL and REDIS_URL',
     });

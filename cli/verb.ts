@@ -1,4 +1,4 @@
-import { Command, type CommanderError } from 'commander';
+import { Command, type CommanderError, type HelpContext, type Option } from 'commander';
 import { readConfig } from '../pipeline/runtime/config.ts';
 import { type HeadwaterError, messageOf, usage } from '../pipeline/runtime/errors.ts';
 import { settings } from '../pipeline/runtime/settings.ts';
@@ -22,6 +22,8 @@ type Arguments = Parameters<Parameters<Command['action']>[0]>;
 export class Verb extends Command {
   readonly #cli: Cli;
   readonly #faults: string[] = [];
+  /** The long names of the options that were given. */
+  readonly #given = new Set<string>();
   #together: (...args: Arguments) => readonly string[] = () => [];
 
   constructor(name: string, cli: Cli) {
@@ -51,6 +53,17 @@ export class Verb extends Command {
         return previous;
       }
     });
+  }
+
+  /** A command with verbs of its own, and nothing that it does itself, has a help verb too. */
+  override addCommand(command: Command): this {
+    super.addCommand(command);
+    return this.#onlyVerbs() ? this.helpCommand('help [command]', 'show the help of a command') : this;
+  }
+
+  /** Commander keeps `--flip` and `--no-flip` in one value, where the last one would win. */
+  override addOption(option: Option): this {
+    return super.addOption(option).on(`option:${option.name()}`, () => void this.#given.add(option.long ?? ''));
   }
 
   /** The directory of the local servers, where `run.json` is. */
@@ -94,17 +107,26 @@ export class Verb extends Command {
     const known = this.createHelp()
       .visibleOptions(this)
       .flatMap(({ long }) => (long ? [long] : []));
-    const unknown = this.args.slice(Math.max(0, this.args.indexOf(first))).filter((arg) => /^-./.test(arg));
+    const verbless = this.#onlyVerbs();
+    const unknown = verbless ? [] : this.args.slice(Math.max(0, this.args.indexOf(first))).filter((arg) => /^-./.test(arg));
+    const place = verbless ? '; options are given behind the verb' : '';
     for (const flag of new Set([first, ...unknown]))
-      this.error(`unknown option '${flag}'${suggestion(flag.replace(/=.*/, ''), known)}`, { code: 'commander.unknownOption' });
+      this.error(`unknown option '${flag}'${suggestion(flag.replace(/=.*/, ''), known) || place}`, { code: 'commander.unknownOption' });
+  }
+
+  /** Commander would show this help also for a verb that there is not (`headwater stauts --help`), or in the place of faults. */
+  override outputHelp(context?: HelpContext | ((text: string) => string)): void {
+    const [first, second] = this.args;
+    const wanted = first === 'help' ? second : first;
+    if (this.#faults.length > 0) this.#throwFaults([]);
+    if (this.#onlyVerbs() && wanted !== undefined && !wanted.startsWith('-') && !this.#verbs().includes(wanted))
+      this.unknownCommand(wanted);
+    super.outputHelp(context as HelpContext);
   }
 
   /** Called by commander. */
-  unknownCommand(): void {
-    const wanted = this.args[0] ?? '';
-    const names = this.createHelp()
-      .visibleCommands(this)
-      .map((command) => command.name());
+  unknownCommand(wanted = this.args[0] ?? ''): void {
+    const names = this.#verbs();
     throw usage(
       'unknown_command',
       `unknown command '${wanted}'${suggestion(wanted, names)}`,
@@ -112,8 +134,27 @@ export class Verb extends Command {
     );
   }
 
+  #onlyVerbs(): boolean {
+    return this.commands.length > 0 && this.registeredArguments.length === 0;
+  }
+
+  #verbs(): readonly string[] {
+    return this.createHelp()
+      .visibleCommands(this)
+      .map((command) => command.name());
+  }
+
+  #opposites(): readonly string[] {
+    const negated = [...this.#given].filter((name) => name.startsWith('--no-'));
+    return negated
+      .map((name) => [name.replace('--no-', '--'), name] as const)
+      .filter(([name]) => this.#given.has(name))
+      .map((names) => `give ${names.join(' or ')}, not both`);
+  }
+
   #throwFaults(args: unknown[]): void {
-    const faults = this.#faults.length > 0 ? [...this.#faults] : [...this.#together(...args)];
+    const alone = [...this.#faults, ...this.#opposites()];
+    const faults = alone.length > 0 ? alone : [...this.#together(...args)];
     if (faults.length === 0) return;
     try {
       readConfig(this.#cli.env);

@@ -12,6 +12,7 @@ import {
 } from '../../pipeline/consumers/team-consumers.ts';
 import { isTeamName, teamEnvironment, teamPassword, teamUser, type TeamUser } from '../../pipeline/consumers/team-user.ts';
 import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
+import { findTable, notHeldText } from '../../pipeline/log/log-tables.ts';
 import type { RowOp } from '../../pipeline/replay/row-ops.ts';
 import { resolveRange, type RangeRequest } from '../../pipeline/replay/range.ts';
 import { backoffMs, pause } from '../../pipeline/runtime/backoff.ts';
@@ -52,9 +53,10 @@ export async function add(cli: Cli, name: string, options: AddOptions): Promise<
   if (faults.length > 0) throw usage('bad_arguments', faults.join('\n'), '`headwater consumers add --help` shows what it takes');
   const config = await locate(given, 'natsUrl');
   const user: TeamUser = { name, password: teamPassword(), stream: config.stream };
-  const subjects = withMarks(config.subject, subjectsOf(options, config.subject));
   await onLog(config, async (jsm, eventLog) => {
     await requireFree(jsm, config.stream, name);
+    const wanted = await subjectsOf(options, eventLog, config.subject);
+    const subjects = withMarks(config.subject, wanted.subjects);
     const { first } = options.new
       ? { first: (await eventLog.bounds()).last + 1 }
       : await resolveRange(eventLog, beginOf(options), cli.signal);
@@ -66,7 +68,7 @@ export async function add(cli: Cli, name: string, options: AddOptions): Promise<
       if (directory !== undefined) await takeUp(cli, directory, teamEnvironment(user, config.natsUrl)['NATS_URL']!);
     } finally {
       // Also when the server has still to read it: nobody can say the password later.
-      await tell(cli, { user, subjects, from: first, local: directory !== undefined }, config, options);
+      await tell(cli, { user, subjects, from: first, local: directory !== undefined, doubts: wanted.doubts }, config, options);
     }
   });
 }
@@ -76,9 +78,12 @@ interface Added {
   readonly subjects: readonly string[];
   readonly from: number;
   readonly local: boolean;
+  /** Of what it was given the log holds nothing: a sentence each. */
+  readonly doubts: readonly string[];
 }
 
-async function tell(cli: Cli, { user, subjects, from, local }: Added, config: Target, { json }: AddOptions): Promise<void> {
+async function tell(cli: Cli, { user, subjects, from, local, doubts }: Added, config: Target, { json }: AddOptions): Promise<void> {
+  for (const doubt of doubts) await cli.err.line(`${doubt} ${user.name} gets them when there are any.`);
   const environment = teamEnvironment(user, config.natsUrl);
   const configuration = local ? {} : { configuration: teamUser(user) };
   if (json) return cli.out.line(JSON.stringify({ team: user.name, subjects, from, environment, ...configuration }));
@@ -118,16 +123,24 @@ function isFilterBelow(subject: string, root: string): boolean {
   );
 }
 
-function subjectsOf({ tables, ops: operations, subjects }: AddOptions, root: string): readonly string[] {
-  if (subjects) return subjects;
-  if (!tables && !operations) return [`${root}.>`];
-  const tokens = tables?.map(tokenOf) ?? ['*.*'];
-  return tokens.flatMap((token) => (operations ?? ['*']).map((op) => `${root}.${token}.${op}`));
-}
-
-function tokenOf(name: string): string {
-  const dot = name.indexOf('.');
-  return dot < 0 ? tableToken('public', name) : tableToken(name.slice(0, dot), name.slice(dot + 1));
+/** The filters of a team, and what of them the log holds nothing of. Of tables and subjects to come that is as it should be, of typing errors it is not. */
+async function subjectsOf(
+  { tables, ops: operations, subjects }: AddOptions,
+  log: JetStreamLog,
+  root: string,
+): Promise<{ readonly subjects: readonly string[]; readonly doubts: readonly string[] }> {
+  if (subjects) {
+    const held = await Promise.all(subjects.map((subject) => log.last(subject)));
+    const doubts = subjects.filter((_, i) => !held[i]).map((subject) => `The log holds no events on ${subject} yet.`);
+    return { subjects, doubts };
+  }
+  if (!tables && !operations) return { subjects: [`${root}.>`], doubts: [] };
+  const found = await Promise.all(tables?.map((name) => findTable(log, root, name)) ?? []);
+  const tokens = tables ? found.flatMap((one) => one.tables.map(({ schema, table: name }) => tableToken(schema, name))) : ['*.*'];
+  return {
+    subjects: tokens.flatMap((token) => (operations ?? ['*']).map((op) => `${root}.${token}.${op}`)),
+    doubts: await Promise.all(found.filter(({ held }) => !held).map(({ name }) => notHeldText(log, root, name))),
+  };
 }
 
 function beginOf({ from, since }: AddOptions): RangeRequest {

@@ -1,5 +1,5 @@
 import { userInfo } from 'node:os';
-import type { ListedLetter } from '../../pipeline/runner/redrive/desk.ts';
+import type { DeadLetterDesk, ListedLetter } from '../../pipeline/runner/redrive/desk.ts';
 import { type HeadwaterError, usage } from '../../pipeline/runtime/errors.ts';
 import { dropDead, listDead, redrive as sendAgain } from '../../processors/notify/redrive.ts';
 import type { Cli } from '../cli.ts';
@@ -14,6 +14,7 @@ import {
   type Selection,
   type SelectionOptions,
 } from '../dead-letters/selection.ts';
+import { nothingText } from '../dead-letters/nothing.ts';
 import { onDatabase, onDesk } from '../dead-letters/sources.ts';
 import { letterDetail, letterText, notificationJson, notificationText } from '../dead-letters/text.ts';
 import { Ended } from '../failure.ts';
@@ -83,6 +84,7 @@ async function redriveLetters(cli: Cli, options: RedriveOptions, letters: Letter
       progress.end();
       if (options.json) await cli.out.line(JSON.stringify(summary));
       else for (const line of summaryLines(summary)) await cli.out.line(line);
+      if (asked.letters.size === 0) await sayNothing(cli, options, desk);
       if (summary.waiting > 0) {
         const names = [...new Set(asked.requests.map(({ processor }) => processor))].join(', ');
         await cli.err.line(`What is waiting is done as soon as its processor works (${names}): it need not be asked for again.`);
@@ -112,6 +114,7 @@ export async function drop(cli: Cli, ids: readonly string[], options: DropOption
         for await (const letter of desk.list(letters.processor, cli.signal)) {
           if (letters.matches(letter) && (await desk.drop(letter, reason, by))) progress.show(`${plural(++dropped, 'letter')} dropped`);
         }
+        if (dropped === 0) await sayNothing(cli, options, desk);
       });
     }
     if (notifications) dropped += await onDatabase(cli, options, (pool) => dropDead(pool, notifications, reason, by));
@@ -119,6 +122,12 @@ export async function drop(cli: Cli, ids: readonly string[], options: DropOption
     progress.end();
   }
   await cli.out.line(options.json ? JSON.stringify({ dropped }) : `Dropped: ${dropped}.`);
+}
+
+/** Says what there is instead of what was asked for; not to scripts, which count. */
+async function sayNothing(cli: Cli, options: Common, desk: DeadLetterDesk): Promise<void> {
+  const text = options.json ? undefined : await nothingText(desk, options, cli.signal);
+  if (text !== undefined) await cli.err.line(text);
 }
 
 /** Everything that was named is there, before anything is done. */

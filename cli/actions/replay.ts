@@ -165,9 +165,15 @@ async function tell(cli: Cli, options: ReplayOptions, { outcome, range, seconds,
   for (const [subject, number] of [...(subjects ?? [])].sort(([a], [b]) => (a < b ? -1 : 1)))
     await cli.out.line(`${grouped(number)}\t${subject}`);
   const where = options.dryRun ? '' : ` to ${options.toFile ?? options.toSubject ?? shownUrl(options.toUrl!)}`;
-  const span = done ? `sequences ${range.first} to ${range.last}` : `sequences ${range.first} to ${next - 1}, of ${range.last}`;
+  const span = spanText(range, done ? undefined : next - 1);
   const what = `${plural(events, 'event')} (${plural(bytes, 'byte')}) ${options.dryRun ? 'would be replayed' : `replayed${where}`}`;
-  await cli.out.line(`${what}, from ${span}, in ${seconds.toFixed(1)} s`);
+  await cli.out.line(`${what}, ${span}, in ${seconds.toFixed(1)} s`);
+}
+
+/** @param end where it was stopped */
+function spanText({ first, last }: Range, end: number | undefined): string {
+  if (last < first) return 'as no sequence of the log is in that range';
+  return `from sequences ${first} to ${end === undefined ? last : `${end}, of ${last}`}`;
 }
 
 /** The signal's own reason ends the process with the signal's code; where it has none, it failed. */

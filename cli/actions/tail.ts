@@ -1,7 +1,9 @@
 import type { LogEvent } from '../../pipeline/log/event-log.ts';
 import { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
+import { findTable, notHeldText } from '../../pipeline/log/log-tables.ts';
 import { silentLogger } from '../../pipeline/runtime/logging.ts';
-import { tableToken } from '../../schemas/subjects.ts';
+import { usage } from '../../pipeline/runtime/errors.ts';
+import { tablesNamed, tableToken } from '../../schemas/subjects.ts';
 import { configOf, type Cli } from '../cli.ts';
 import { locate, withNats } from '../connections.ts';
 import { eventLine } from '../event-line.ts';
@@ -17,7 +19,10 @@ interface TailOptions {
 
 /** Follows the log, until the signal or the number of events that was asked for. */
 export async function tail(cli: Cli, name: string | undefined, options: TailOptions): Promise<void> {
-  const config = await locate(configOf(cli, { data: options.data }), 'natsUrl');
+  const given = configOf(cli, { data: options.data });
+  if (name !== undefined && tablesNamed(name).length === 0)
+    throw usage('bad_arguments', `'${name}' cannot be a table's name`, 'write <schema>.<table>, or a name in "public"');
+  const config = await locate(given, 'natsUrl');
   const log = silentLogger();
   await withNats(config, log, async (connection) => {
     const events = await JetStreamLog.open(connection, config, log);
@@ -25,7 +30,7 @@ export async function tail(cli: Cli, name: string | undefined, options: TailOpti
       const { last } = await events.bounds();
       const from = options.from ?? last + 1;
       if (from > last + 1) await cli.err.line(`The log ends at ${count(last)}: waiting for ${count(from)}.`);
-      const subjects = name === undefined ? {} : { subjects: [`${config.subject}.${tokenOf(name)}.*`] };
+      const subjects = name === undefined ? {} : { subjects: await subjectsOf(cli, events, config.subject, name) };
       let left = options.count ?? Infinity;
       for await (const batch of events.read(Math.min(from, last + 1), { ...subjects, signal: cli.signal })) {
         const shown = batch
@@ -41,10 +46,11 @@ export async function tail(cli: Cli, name: string | undefined, options: TailOpti
   });
 }
 
-/** The subject's tokens for a table; the schema ends at the first dot. */
-function tokenOf(name: string): string {
-  const dot = name.indexOf('.');
-  return dot < 0 ? tableToken('public', name) : tableToken(name.slice(0, dot), name.slice(dot + 1));
+/** The subjects of a table's rows. One that the log holds nothing of may be made later, or be a typing error. */
+async function subjectsOf(cli: Cli, log: JetStreamLog, subject: string, text: string): Promise<readonly string[]> {
+  const { name, tables, held } = await findTable(log, subject, text);
+  if (!held) await cli.err.line(await notHeldText(log, subject, name));
+  return tables.map(({ schema, table }) => `${subject}.${tableToken(schema, table)}.*`);
 }
 
 /** The event's bytes are spliced in as they are. */

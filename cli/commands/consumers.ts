@@ -1,10 +1,22 @@
 import type { Command } from 'commander';
 import { rowOps } from '../../pipeline/replay/row-ops.ts';
-import { duration } from '../../pipeline/runtime/setting-types.ts';
+import { duration, type SettingType } from '../../pipeline/runtime/setting-types.ts';
 import type { Cli } from '../cli.ts';
-import { listOf } from '../option-values.ts';
+import { listOf, tableNames } from '../option-values.ts';
 import { beginning, moment, ops } from '../replay/request.ts';
 import { verb } from '../verb.ts';
+
+const dayMs = 86_400_000;
+
+/** Of none at all the server makes a time of its own, and what is too large for it, it refuses. */
+const ackWait: SettingType<number> = {
+  label: duration.label,
+  parse: (text) => {
+    const ms = duration.parse(text);
+    if (ms >= 1 && ms <= 365 * dayMs) return ms;
+    throw new Error('must be a duration from 1ms to 365d');
+  },
+};
 
 /** `headwater consumers add|list|remove` */
 export function consumersCommand(cli: Cli): Command {
@@ -30,13 +42,13 @@ function addCommand(cli: Cli): Command {
     ],
   )
     .argument('<team>', 'small letters, digits, - and _')
-    .value('--tables <list>', 'only rows of these tables: <schema>.<table>, or a name in "public"', listOf(Boolean, 'names of tables'))
+    .value('--tables <list>', 'only rows of these tables: <schema>.<table>, or a name in "public"', tableNames)
     .value('--ops <list>', `only these operations: ${rowOps.join(', ')}`, ops)
     .value('--subjects <list>', 'only these NATS subjects, with wildcards: ev.public.*.insert', listOf(Boolean, 'NATS subjects'))
     .value('--from <seq>', 'begin at this sequence number, or at the oldest event: oldest (the default)', beginning.parse)
     .value('--since <time>', 'begin at the first event committed at this time or later: 2026-11-22T12:00:00Z, or 2h ago: 2h', moment.parse)
     .option('--new', 'begin with what comes next')
-    .value('--ack-wait <duration>', 'send an event again when it is not acknowledged within (default: 1m)', duration.parse)
+    .value('--ack-wait <duration>', 'send an event again when it is not acknowledged within (default: 1m)', ackWait.parse)
     .dataOption()
     .option('--json', 'print JSON instead')
     .does(async () => (await import('../actions/consumers.ts')).add);

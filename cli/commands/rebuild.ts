@@ -12,7 +12,7 @@ export function rebuildCommand(cli: Cli): Command {
     [
       ['rebuild cache', 'fill, compare, flip; interrupted, the same command goes on'],
       ['rebuild cache --no-flip', 'fill and compare; later: rebuild cache --flip'],
-      ['rebuild aggregates.prices', 'one of the aggregates; without a name all of them'],
+      ['rebuild aggregates.price', 'one of the aggregates; all of them: rebuild aggregates'],
       ['rebuild cache --drop', 'remove the state of before, which is kept until then (--flip goes back to it)'],
       ['rebuild --status', 'what stands beside the live states'],
     ],

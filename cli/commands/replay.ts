@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
 import { count, duration, text } from '../../pipeline/runtime/setting-types.ts';
+import { decodeRowKey } from '../../schemas/row-key.ts';
 import type { Cli } from '../cli.ts';
-import { listOf } from '../option-values.ts';
+import { listOf, tableNames } from '../option-values.ts';
 import { beginning, ending, faultsOf, givenTime, ops } from '../replay/request.ts';
 import { verb, type Verb } from '../verb.ts';
 
@@ -41,7 +42,7 @@ function withRange(command: Verb): Verb {
       'the last sequence number, or the time before which to end (default: the log’s end as it is now)',
       ending.parse,
     )
-    .value('--tables <list>', 'only rows of these tables: <schema>.<table>, or a name in "public"', listOf(Boolean, 'names of tables'))
+    .value('--tables <list>', 'only rows of these tables: <schema>.<table>, or a name in "public"', tableNames)
     .value('--ops <list>', 'only these operations: insert, update, delete, truncate, read', ops)
     .value('--key <key>', 'only the row with this primary key, several columns joined by ":" (may be repeated)', keys)
     .value(
@@ -64,11 +65,12 @@ function withTargets(command: Verb): Verb {
     .value('--rate <n>', 'at most so many events a second', count(1, 1e9).parse)
     .value('--batch <n>', 'events in a batch over HTTP (default: 500, or the rate)', count(1, 10_000).parse)
     .value('--secret-file <file>', 'sign batches over HTTP with the whsec_… in this file, one a line', text.parse)
-    .value('--give-up <duration>', 'how long to try what is not taken (default: 15m)', duration.parse);
+    .value('--give-up <duration>', 'how long to try what is not taken; 0: once (default: 15m)', duration.parse);
 }
 
 /** Keys can have commas in them. */
 function keys(key: string, previous: readonly string[] = []): readonly string[] {
   if (key === '') throw new Error('must be a key');
+  if (decodeRowKey(key) === undefined) throw new Error('must be percent-encoded UTF-8, with %25 for a "%"');
   return [...previous, key];
 }

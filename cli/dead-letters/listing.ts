@@ -2,6 +2,7 @@ import { messageOf } from '../../pipeline/runtime/errors.ts';
 import { countDead, listDead } from '../../processors/notify/redrive.ts';
 import type { Cli } from '../cli.ts';
 import { table } from '../table.ts';
+import { nothingText } from './nothing.ts';
 import { notify, selectionOf, shownAtOnce, type SelectionOptions } from './selection.ts';
 import { onDatabase, onDesk } from './sources.ts';
 import { countsText, heads, letterJson, letterLine, notificationJson, notificationLine } from './text.ts';
@@ -23,6 +24,7 @@ export async function listAll(cli: Cli, processor: string | undefined, options: 
   const counts = new Map<string, number>();
   const lines: (readonly string[])[] = [];
   let shown = 0;
+  let nothing: string | undefined;
   const show = async (name: string, line: () => readonly string[], json: () => string): Promise<void> => {
     counts.set(name, (counts.get(name) ?? 0) + 1);
     if (++shown > most) return;
@@ -41,6 +43,8 @@ export async function listAll(cli: Cli, processor: string | undefined, options: 
         );
         if (options.json && shown >= most) return;
       }
+      if (shown === 0 && !options.json && !options.dropped)
+        nothing = await nothingText(desk, { ...options, ...(processor !== undefined && { processor }) }, cli.signal);
     });
   }
   const asked = processor === notify || letters === undefined;
@@ -65,5 +69,5 @@ export async function listAll(cli: Cli, processor: string | undefined, options: 
   if (lines.length > 0) await cli.out.line(table(cli.out, heads, lines));
   const total = [...counts.values()].reduce((sum, many) => sum + many, 0);
   const rest = total > lines.length ? `; ${lines.length} are shown, -n shows more` : '';
-  await cli.err.line((options.dropped ? `${total} dropped` : countsText(counts)) + rest);
+  await cli.err.line(total === 0 && nothing !== undefined ? nothing : (options.dropped ? `${total} dropped` : countsText(counts)) + rest);
 }

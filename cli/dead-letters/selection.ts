@@ -89,7 +89,7 @@ export function selectionOf(ids: readonly string[], options: SelectionOptions): 
     };
   }
   const [before, since] = [timeAgo(older), timeAgo(newer)];
-  const name = table === undefined || table.includes('.') ? table : `public.${table}`;
+  const name = table === undefined ? undefined : tableName(table);
   const matches = (letter: ListedLetter | DroppedLetter): boolean => {
     const at = Date.parse(letter.firstAt ?? letter.at);
     return (
@@ -138,6 +138,11 @@ export function changeOf(ids: readonly string[], options: SelectionOptions): Sel
 /** What a letter is called. */
 export function idOf({ processor, seq }: { readonly processor: string; readonly seq: number }): string {
   return `${processor}:${seq}`;
+}
+
+/** `<schema>.<table>` of a table as an operator names it. */
+export function tableName(table: string): string {
+  return table.includes('.') ? table : `public.${table}`;
 }
 
 /** `<schema>.<table>` of a row's event; otherwise what kind of event it is. */

@@ -1,16 +1,18 @@
 import type { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
-import { createFilter, tableNamed, tokenOf, type Filter } from '../../pipeline/replay/filter.ts';
+import { findTable, tablesInLog } from '../../pipeline/log/log-tables.ts';
+import { createFilter, type Filter } from '../../pipeline/replay/filter.ts';
 import type { Range } from '../../pipeline/replay/range.ts';
-import { rowCondition, type RowCondition, type TableName } from '../../pipeline/replay/row-condition.ts';
+import { rowCondition, type RowCondition } from '../../pipeline/replay/row-condition.ts';
 import { usage } from '../../pipeline/runtime/errors.ts';
 import { suggestion } from '../../schemas/nearest.ts';
-import { decodeToken } from '../../schemas/subjects.ts';
+import { tableToken, type TableName } from '../../schemas/subjects.ts';
+import { requireFittingKeys } from './keys.ts';
 import type { ReplayOptions } from './request.ts';
 
 /**
  * The filter that the options ask for.
  * @param say told what a person should know
- * @throws HeadwaterError `unknown_table`, `bad_subjects`, `bad_where` (usage)
+ * @throws HeadwaterError `unknown_table`, `bad_subjects`, `bad_key`, `bad_where` (usage)
  */
 export async function filterOf(
   { subjects, tables: names, ops, key, where: condition, ticks }: ReplayOptions,
@@ -19,14 +21,14 @@ export async function filterOf(
   range: Range,
   say: (line: string) => void,
 ): Promise<Filter> {
-  const tables = names?.map(tableNamed);
-  if (tables) await requireKnown(tables, eventLog, subject);
+  const tables = names && (await tablesOf(names, eventLog, subject));
   if (subjects) requireOfLog(subjects, subject);
+  if (key && tables) await requireFittingKeys(key, tables, { eventLog, subject, range });
   const where = new Map<string, RowCondition>();
   for (const table of condition === undefined ? [] : (tables ?? [])) {
     const made = await rowCondition(eventLog, subject, table, condition!, range.last);
     if (!made.typed) say(`the log no longer tells the columns of ${nameOf(table)}: values compare as their JSON forms suggest`);
-    where.set(tokenOf(table), made);
+    where.set(tableToken(table.schema, table.table), made);
   }
   return createFilter({
     subject,
@@ -40,19 +42,14 @@ export async function filterOf(
 }
 
 /** A name with a typing error in it would find nothing, and say so with success. */
-async function requireKnown(tables: readonly TableName[], eventLog: JetStreamLog, subject: string): Promise<void> {
-  const missing: TableName[] = [];
-  for (const table of tables) {
-    const token = tokenOf(table);
-    if (!(await eventLog.last(`${subject}._schema.${token}`)) && !(await eventLog.last(`${subject}.${token}.*`))) missing.push(table);
-  }
-  if (missing.length === 0) return;
-  const known = (await eventLog.lastPerSubject(`${subject}._schema.>`)).map((event) =>
-    event.subject.split('.').slice(2).map(decodeToken).join('.'),
-  );
+async function tablesOf(names: readonly string[], eventLog: JetStreamLog, subject: string): Promise<readonly TableName[]> {
+  const found = await Promise.all([...new Set(names)].map((name) => findTable(eventLog, subject, name)));
+  const missing = found.filter(({ held }) => !held);
+  if (missing.length === 0) return found.flatMap(({ tables }) => tables);
+  const known = await tablesInLog(eventLog, subject);
   throw usage(
     'unknown_table',
-    missing.map((table) => `the log has no table ${nameOf(table)}${suggestion(nameOf(table), known)}`).join('\n'),
+    missing.map(({ name }) => `the log has no table ${name}${suggestion(name, known)}`).join('\n'),
     known.length === 0 ? 'has capture run?' : `it has ${known.slice(0, 20).join(', ')}${known.length > 20 ? ' and others' : ''}`,
   );
 }

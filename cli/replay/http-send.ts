@@ -10,6 +10,7 @@ import { signedHeaders } from '../../processors/notify/channels/signature.ts';
 
 /** An operator names the receiver, so it may be on a network of their own; what is nobody's receiver stays refused. */
 const rules = { allowPrivate: true };
+/** A receiver that has not answered by then will hardly do it. */
 const timeoutMs = 30_000;
 
 /** Sends batches, until it is closed. */
@@ -30,13 +31,16 @@ export function httpSender(target: string, secrets: readonly string[]): HttpSend
   const agents = guardedAgents(rules);
   // A receiver may repeat what it was asked for.
   const secret = url.search.length > 1 ? [...secrets, url.search] : secrets;
-  const send: SendBatch = async (id, body, signal) => {
+  const send: SendBatch = async ({ id, body }, patienceMs, signal) => {
     const signed = signedHeaders(id, Math.floor(Date.now() / 1_000), body, secrets);
     const headers = { ...signed, 'idempotency-key': id, 'content-type': 'application/json', 'user-agent': 'Headwater replay' };
     try {
-      return judged(await withDeadline(timeoutMs, signal, (limit) => post(agents, { url, headers, body }, limit)), secret);
+      return judged(
+        await withDeadline(Math.min(timeoutMs, patienceMs), signal, (limit) => post(agents, { url, headers, body }, limit)),
+        secret,
+      );
     } catch (error) {
-      return sent(noAnswer(error));
+      return { ...sent(noAnswer(error)), answered: false };
     }
   };
   return { send, close: () => agents.close() };
@@ -46,13 +50,13 @@ export function httpSender(target: string, secrets: readonly string[]): HttpSend
 function judged(answer: HttpAnswer, secrets: readonly string[]): Sent {
   const { status, body } = answer;
   const text = cleanAnswer(body.toString('utf8'), secrets);
-  if (status >= 200 && status < 300) return { outcome: 'delivered', answer: text };
+  if (status >= 200 && status < 300) return { outcome: 'delivered', answer: text, answered: true };
   const said = `${status}${text === '' ? '' : ` ${text}`}`;
   if (status >= 500 || [408, 425, 429].includes(status)) return sent(retry(answer, said, Date.now()));
-  return { outcome: 'failed', answer: status >= 300 && status < 400 ? `${said}: redirects are not followed` : said };
+  return { outcome: 'failed', answer: status >= 300 && status < 400 ? `${said}: redirects are not followed` : said, answered: true };
 }
 
 function sent({ outcome, answer, retryAfterMs }: ReturnType<typeof retry>): Sent {
   const after = retryAfterMs === undefined ? {} : { retryAfterMs };
-  return { outcome: outcome === 'retry' ? 'retry' : 'failed', answer: answer ?? '', ...after };
+  return { outcome: outcome === 'retry' ? 'retry' : 'failed', answer: answer ?? '', answered: true, ...after };
 }

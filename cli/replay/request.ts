@@ -1,11 +1,11 @@
 import type { RangeRequest } from '../../pipeline/replay/range.ts';
-import { realpathSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import type { AskedFor } from '../../pipeline/replay/checkpoint.ts';
 import { rowOps, type RowOp } from '../../pipeline/replay/row-ops.ts';
 import { duration, type SettingType } from '../../pipeline/runtime/setting-types.ts';
 import { parseMoment } from '../../schemas/condition/instant.ts';
 import { sequence } from '../option-values.ts';
+import { placeFaults } from './places.ts';
 
 /** The options of `headwater replay`. */
 export interface ReplayOptions {
@@ -52,7 +52,8 @@ export const moment: SettingType<number> = {
     const instant = parseMoment(text)?.instant;
     if (typeof instant === 'number' && Number.isFinite(instant)) return instant;
     try {
-      return (Date.now() - duration.parse(text)) * 1_000;
+      // Throws where it is longer ago than a date can tell.
+      return Date.parse(new Date(Date.now() - duration.parse(text)).toISOString()) * 1_000;
     } catch {
       throw new Error(`must be ${timeForm}`);
     }
@@ -109,38 +110,19 @@ export function faultsOf(options: ReplayOptions): readonly string[] {
   if (targets.length === 0 && !dryRun)
     faults.push('say where to: --to-subject, --to-file, --to-url or --to-processor; or --dry-run to count');
   if (targets.length > 1) faults.push('give one target: --to-subject, --to-file, --to-url or --to-processor');
+  // Told without the URL, which may hold a secret.
+  if (options.toUrl !== undefined && !/^https?:\/\/./i.test(options.toUrl)) faults.push('--to-url must be an http:// or https:// URL');
   if (subjects && (tables ?? operations)) faults.push('give --subjects, or --tables and --ops, not both');
   if (where !== undefined && !tables) faults.push('--where needs --tables: the columns it names belong to them');
   if (resume && overwrite) faults.push('--resume goes on with what was interrupted, --overwrite forgets it: give one of them');
   if (resume && dryRun) faults.push('--dry-run leaves nothing to go on with: leave --resume out');
   if (overwrite && targets.length === 0) faults.push('--overwrite is for a target');
   if (options.toProcessor !== undefined) faults.push(...processorFaults(options));
-  faults.push(...checkpointFaults(options));
+  faults.push(...placeFaults(options));
   if (options.toUrl === undefined)
     for (const name of ['batch', 'secretFile'] as const)
       if (options[name] !== undefined) faults.push(`--${name === 'batch' ? 'batch' : 'secret-file'} is for --to-url`);
   return faults;
-}
-
-/** The checkpoint takes the place of what has its name, and is written under two more. */
-function checkpointFaults({ checkpoint, toFile, secretFile }: ReplayOptions): readonly string[] {
-  if (checkpoint === undefined) return [];
-  const path = placeOf(checkpoint);
-  const taken = [path, `${path}.new`, `${path}.lock`];
-  const others = { '--to-file': toFile, '--secret-file': secretFile };
-  return Object.entries(others)
-    .filter(([, other]) => other !== undefined && taken.includes(placeOf(other)))
-    .map(([name, other]) => `--checkpoint would overwrite ${other}, the file of ${name}: name another one`);
-}
-
-/** A file's one path, however its directory is named. */
-function placeOf(path: string): string {
-  const whole = resolve(path);
-  try {
-    return join(realpathSync(dirname(whole)), basename(whole));
-  } catch {
-    return whole;
-  }
 }
 
 /** A URL as it may be told to anybody: without what it may hold of secrets. */

@@ -2,13 +2,13 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { NatsConnection } from '../../pipeline/clients/nats.ts';
-import { fileFault, type Checkpoint } from '../../pipeline/replay/checkpoint.ts';
+import type { Checkpoint } from '../../pipeline/replay/checkpoint.ts';
 import { CountTarget } from '../../pipeline/replay/count-target.ts';
 import { FileTarget } from '../../pipeline/replay/file-target.ts';
 import { HttpTarget } from '../../pipeline/replay/http-target.ts';
 import { SubjectTarget } from '../../pipeline/replay/subject-target.ts';
 import { nothingSettled, type ReplayTarget } from '../../pipeline/replay/target.ts';
-import { usage } from '../../pipeline/runtime/errors.ts';
+import { messageOf, usage } from '../../pipeline/runtime/errors.ts';
 import type { ReplayOptions } from './request.ts';
 
 export interface TargetParts {
@@ -60,7 +60,11 @@ export function requireFreeFile({ toFile, overwrite, resume, dryRun }: ReplayOpt
 async function secretsIn(path: string | undefined): Promise<readonly string[]> {
   if (path === undefined) return [];
   const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    throw fileFault(path, error);
+    throw usage(
+      'bad_secret',
+      `the secret file ${path} cannot be read: ${messageOf(error)}`,
+      '--secret-file names a file that is there and that you may read, with a whsec_… a line',
+    );
   });
   const lines = text.split('\n').map((line) => line.trim());
   const secrets = lines.filter((line) => line !== '' && !line.startsWith('#'));

@@ -52,8 +52,14 @@ export class CheckpointFile {
     try {
       text = await readFile(this.path, 'utf8');
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-      throw fileFault(this.path, error);
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'ENOENT') return undefined;
+      const other = 'name another file with --checkpoint';
+      throw usage(
+        'bad_checkpoint',
+        `${this.path}, where a replay keeps how far it has come, cannot be read: ${messageOf(error)}`,
+        code === 'EACCES' ? `run it as the user who began that replay, or ${other}` : other,
+      );
     }
     const value = parsed(text);
     if (isCheckpoint(value)) return value;
@@ -137,7 +143,7 @@ export async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-/** A file that could not be read or written, in words. */
+/** A file that could not be written, in words: a mistake (usage) when nothing can be written to what it names. */
 export function fileFault(path: string, error: unknown): HeadwaterError {
   if (error instanceof HeadwaterError) return error;
   const { code } = error as NodeJS.ErrnoException;
@@ -149,5 +155,9 @@ export function fileFault(path: string, error: unknown): HeadwaterError {
     ENOTDIR: 'name a file in a directory',
   };
   const hint = code === undefined ? undefined : hints[code];
-  return new HeadwaterError('file_failed', `${path}: ${messageOf(error)}`, { cause: error, ...(hint === undefined ? {} : { hint }) });
+  return new HeadwaterError('file_failed', `${path} cannot be written: ${messageOf(error)}`, {
+    reaction: hint === undefined || code === 'ENOSPC' ? 'failed' : 'usage',
+    cause: error,
+    ...(hint === undefined ? {} : { hint }),
+  });
 }

@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { gzip as gzipCallback } from 'node:zlib';
 import type { LogEvent } from '../log/event-log.ts';
-import { refused } from '../runtime/errors.ts';
+import { refused, type HeadwaterError } from '../runtime/errors.ts';
 import { fileFault, syncDirectory } from './checkpoint.ts';
 import { nothingSettled, type ReplayTarget, type Settled } from './target.ts';
 
@@ -41,7 +41,7 @@ export class FileTarget implements ReplayTarget {
   /**
    * Opens a new file, or one of an earlier run, which is cut to the length that it had for certain.
    * @param before what the earlier run had made durable; undefined: a new file, replacing what is there
-   * @throws HeadwaterError `file_changed` (refused) when it is shorter than that
+   * @throws HeadwaterError `file_changed` (refused) when it is shorter than that, or gone
    */
   static async open(path: string, before: Settled | undefined): Promise<FileTarget> {
     try {
@@ -123,15 +123,19 @@ async function openFile<T>(
 ): Promise<T> {
   const length = Number(before?.state?.['length'] ?? 0);
   // Killed before its first line, a run may not even have made its file.
-  const file = await open(path, before && length > 0 ? 'r+' : 'w');
+  const changed = (now: string): HeadwaterError =>
+    refused(
+      'file_changed',
+      `${path} ${now}, and the replay that it is of had written ${length} bytes`,
+      'put the file back, or begin anew with --overwrite in the place of --resume',
+    );
+  const goesOn = length > 0;
+  const file = await open(path, goesOn ? 'r+' : 'w').catch((error: unknown) => {
+    throw goesOn && (error as NodeJS.ErrnoException).code === 'ENOENT' ? changed('is gone') : error;
+  });
   try {
     const { size } = await file.stat();
-    if (size < length)
-      throw refused(
-        'file_changed',
-        `${path} has ${size} bytes, and the replay that it is of had written ${length}`,
-        'put the file back, or begin anew with --overwrite',
-      );
+    if (size < length) throw changed(`has ${size} bytes`);
     await file.truncate(length);
     await syncDirectory(dirname(path));
     return make(path, file, before ?? nothingSettled, length);

@@ -1,10 +1,10 @@
 import type { LogEvent } from '../log/event-log.ts';
 import { matchesAny } from '../log/jetstream-log.ts';
 import { decodeRowKey } from '../../schemas/row-key.ts';
-import { tableToken } from '../../schemas/subjects.ts';
+import type { TableName } from '../../schemas/subjects.ts';
 import type { RowOp } from './row-ops.ts';
 import { rowScanner } from './row-scanner.ts';
-import { isPlain, rowSubjects, type RowCondition, type RowEvent, type TableName } from './row-condition.ts';
+import { isPlain, rowSubjects, type RowCondition, type RowEvent } from './row-condition.ts';
 
 /** What is to be replayed; with nothing given all of the log. */
 export interface FilterParts {
@@ -165,15 +165,4 @@ const mark = Buffer.from('ed":[');
 function mayMeet(bytes: Buffer, subject: string, needles: readonly Buffer[]): boolean {
   if (needles.some((needle) => bytes.includes(needle))) return true;
   return subject.endsWith('.delete') || subject.endsWith('.truncate') || bytes.includes(mark);
-}
-
-/** `<schema>.<table>`, or a name in `public`; the schema ends at the first dot. */
-export function tableNamed(name: string): TableName {
-  const dot = name.indexOf('.');
-  return dot < 0 ? { schema: 'public', table: name } : { schema: name.slice(0, dot), table: name.slice(dot + 1) };
-}
-
-/** The part of a subject that names the table. */
-export function tokenOf({ schema, table }: TableName): string {
-  return tableToken(schema, table);
 }

@@ -9,11 +9,20 @@ export interface Sent {
   readonly outcome: 'delivered' | 'retry' | 'failed';
   /** What the receiver said, or why it said nothing; one line. */
   readonly answer: string;
+  /** Did it say anything? */
+  readonly answered: boolean;
   readonly retryAfterMs?: number;
 }
 
-/** Sends one batch, once. `id` stays the same however often that batch is sent. */
-export type SendBatch = (id: string, body: Buffer, signal: AbortSignal) => Promise<Sent>;
+/** A batch on its way to the receiver. */
+export interface Batch {
+  /** Stays the same however often the batch is sent. */
+  readonly id: string;
+  readonly body: Buffer;
+}
+
+/** Sends one batch, once, and waits no longer than `patienceMs` for the answer. */
+export type SendBatch = (batch: Batch, patienceMs: number, signal: AbortSignal) => Promise<Sent>;
 
 export interface HttpTargetOptions {
   readonly send: SendBatch;
@@ -21,7 +30,7 @@ export interface HttpTargetOptions {
   readonly run: string;
   /** Events in a batch, at most. */
   readonly batch: number;
-  /** How long one batch is tried, ms. */
+  /** How long one batch is tried, ms; 0: once, however long that takes. */
   readonly patienceMs: number;
   /** Told when a batch has to be sent again. */
   readonly onRetry: (answer: string, inMs: number) => void;
@@ -78,23 +87,35 @@ export class HttpTarget implements ReplayTarget {
     this.#waitingBytes = 0;
   }
 
-  async #deliver(batch: { id: string; body: Buffer; first: Seq; last: Seq }, signal: AbortSignal): Promise<void> {
+  async #deliver(batch: Batch & { first: Seq; last: Seq }, signal: AbortSignal): Promise<void> {
     const { send, patienceMs, onRetry } = this.#options;
     const until = performance.now() + patienceMs;
     for (let attempt = 0; ; attempt++) {
       signal.throwIfAborted();
-      const { outcome, answer, retryAfterMs } = await send(batch.id, batch.body, signal);
-      if (outcome === 'delivered') return;
+      const sent = await send(batch, patienceMs === 0 ? Infinity : inTenths(until - performance.now()), signal);
+      if (sent.outcome === 'delivered') return;
       signal.throwIfAborted();
-      const wait = Math.max(retryAfterMs ?? 0, backoffMs(attempt, { baseMs: 250, capMs: longestWaitMs }));
-      if (outcome === 'failed' || performance.now() + wait > until)
-        throw new HeadwaterError('replay_undelivered', `the receiver did not take sequences ${batch.first} to ${batch.last}: ${answer}`, {
-          hint: 'correct what it says; then the same command with --resume goes on with that batch',
-        });
-      onRetry(answer, wait);
+      const wait = Math.max(sent.retryAfterMs ?? 0, backoffMs(attempt, { baseMs: 250, capMs: longestWaitMs }));
+      if (sent.outcome === 'failed' || performance.now() + wait > until) throw undelivered(batch, sent);
+      onRetry(sent.answer, wait);
       await pause(wait, signal);
     }
   }
+}
+
+/** Tenths of a second, at least one, in ms: a person reads how long it was. */
+function inTenths(ms: number): number {
+  return Math.max(1, Math.round(ms / 100)) * 100;
+}
+
+function undelivered({ first, last }: { first: Seq; last: Seq }, { outcome, answer, answered }: Sent): HeadwaterError {
+  const sequences = `sequences ${first} to ${last}`;
+  const said = answered ? `the receiver did not take ${sequences}: ${answer}` : `no answer of the receiver to ${sequences}: ${answer}`;
+  const remedy = answered ? 'correct what it says' : 'see that --to-url is right, and that the receiver runs and answers';
+  const longer = outcome === 'retry' ? ', or raise --give-up' : '';
+  return new HeadwaterError('replay_undelivered', said, {
+    hint: `${remedy}${longer}; then the same command with --resume goes on with that batch`,
+  });
 }
 
 /** The events' own bytes in an envelope like those of webhooks; made of the events alone. */

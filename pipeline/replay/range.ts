@@ -38,7 +38,8 @@ export async function resolveRange(
     throw usage('position_ahead', `the log ends at sequence ${bounds.last}, before ${first}`, 'begin at that or an earlier one');
   if (last > bounds.last)
     throw usage('position_ahead', `the log ends at sequence ${bounds.last}, before ${last}`, 'leave --to out to replay up to its end');
-  if (request.to && last < first - 1) throw usage('bad_range', `the end, sequence ${last}, is before the beginning, ${first}`);
+  if (request.to && last < first - 1)
+    throw usage('bad_range', `the end, sequence ${last}, is before the beginning, ${first}`, 'begin earlier, or give a later --to');
   return { first, last, bounds };
 }
 

@@ -5,13 +5,7 @@ import type { Comparison, Condition } from '../../schemas/condition/condition.ts
 import { compileFilter, usesOf, type Read } from '../../schemas/condition/evaluate.ts';
 import { parseCondition } from '../../schemas/condition/parse.ts';
 import { isDecimal } from '../../schemas/decimal.ts';
-import { tableToken } from '../../schemas/subjects.ts';
-
-/** A table by both its names. */
-export interface TableName {
-  readonly schema: string;
-  readonly table: string;
-}
+import { tableToken, type TableName } from '../../schemas/subjects.ts';
 
 /** What a condition says of a row: undefined when the event does not have all that would decide it. */
 export type Verdict = boolean | undefined;
@@ -36,9 +30,11 @@ export interface SchemaLog {
 }
 
 /** The columns of a table from a sequence on. */
-interface Version {
+export interface TableVersion {
   readonly seq: Seq;
   readonly columns: ColumnTypes;
+  /** Those of the primary key, in the table's order; empty without one. */
+  readonly key: readonly string[];
 }
 
 /** A condition on the rows of one table. */
@@ -59,7 +55,7 @@ export interface RowCondition {
  * @throws HeadwaterError `bad_where` (usage): what is wrong, and where
  */
 export async function rowCondition(log: SchemaLog, subject: string, table: TableName, text: string, last: Seq): Promise<RowCondition> {
-  const versions = await versionsOf(log, `${subject}._schema.${tableToken(table.schema, table.table)}`, last);
+  const versions = await versionsOf(log, subject, table, last);
   // A column that has come or gone meanwhile can be asked for as well.
   const known = versions.length === 0 ? undefined : new Map(versions.flatMap(({ columns }) => [...columns]));
   const parsed = parseCondition(text, { columns: known, name: 'where' });
@@ -89,13 +85,25 @@ export async function rowCondition(log: SchemaLog, subject: string, table: Table
   };
 }
 
-async function versionsOf(log: SchemaLog, subject: string, last: Seq): Promise<readonly Version[]> {
-  const versions: Version[] = [];
+/** A table's columns along the log, up to `last` or the first that the log tells; empty when it no longer tells any. */
+export async function versionsOf(
+  log: SchemaLog,
+  subject: string,
+  { schema, table }: TableName,
+  last: Seq,
+): Promise<readonly TableVersion[]> {
+  const versions: TableVersion[] = [];
   for (let from = 1; ;) {
-    const event = await log.nextOf(subject, from);
+    const event = await log.nextOf(`${subject}._schema.${tableToken(schema, table)}`, from);
     if (!event || (event.seq > last && versions.length > 0)) return versions;
-    const { columns } = JSON.parse(Buffer.from(event.data).toString('utf8')) as { columns: readonly { name: string; type: string }[] };
-    versions.push({ seq: event.seq, columns: new Map(columns.map(({ name, type }) => [name, type])) });
+    const { columns } = JSON.parse(Buffer.from(event.data).toString('utf8')) as {
+      columns: readonly { name: string; type: string; key?: boolean }[];
+    };
+    versions.push({
+      seq: event.seq,
+      columns: new Map(columns.map(({ name, type }) => [name, type])),
+      key: columns.filter(({ key }) => key).map(({ name }) => name),
+    });
     from = event.seq + 1;
   }
 }

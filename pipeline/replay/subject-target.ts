@@ -20,7 +20,7 @@ export interface SubjectTargetOptions {
   readonly subject: string;
   /** Name of the run: with its sequence it is an event's `Nats-Msg-Id`. */
   readonly run: string;
-  /** How long one publish is tried, ms. */
+  /** How long one publish is tried, ms; 0: once. */
   readonly patienceMs: number;
   /** Told when something has to be sent again. */
   readonly onRetry: (reason: string, inMs: number) => void;
@@ -49,6 +49,8 @@ export class SubjectTarget implements ReplayTarget {
   /** The target for all events, or what comes in the place of the log's first token. */
   readonly #prefix: string | undefined;
   #settled: Settled;
+  /** Until when what is being written is tried, ms of the monotonic clock. */
+  #until = Infinity;
   /** Sequences behind `settled` that the stream has from an interrupted run. */
   #stored: ReadonlySet<Seq> = new Set();
 
@@ -81,7 +83,7 @@ export class SubjectTarget implements ReplayTarget {
   }
 
   async write(events: readonly LogEvent[], signal: AbortSignal): Promise<void> {
-    const until = performance.now() + this.#options.patienceMs;
+    this.#until = performance.now() + this.#options.patienceMs;
     for (let attempt = 0; ; attempt++) {
       signal.throwIfAborted();
       try {
@@ -95,7 +97,7 @@ export class SubjectTarget implements ReplayTarget {
         if (error instanceof HeadwaterError) throw error;
         signal.throwIfAborted();
         const wait = backoffMs(attempt, { baseMs: 100, capMs: longestWaitMs });
-        if (performance.now() + wait > until) throw undelivered(this.#options.subject, events, error);
+        if (performance.now() + wait > this.#until) throw undelivered(this.#options.subject, events, error);
         this.#options.onRetry(messageOf(error), wait);
         await pause(wait, signal);
       }
@@ -145,7 +147,7 @@ export class SubjectTarget implements ReplayTarget {
 
   async #ask(event: LogEvent, behind?: Seq): Promise<Seq> {
     const subject = this.#subjectOf(event);
-    const answer = await this.#connection.request(subject, event.data, { headers: this.#headersOf(event, behind), timeout: answerMs });
+    const answer = await this.#connection.request(subject, event.data, { headers: this.#headersOf(event, behind), timeout: this.#timeout });
     const { error, seq } = answer.json<PubAck>();
     if (!error && seq !== undefined) return seq;
     const said = error?.description ?? 'no sequence in the answer';
@@ -157,6 +159,12 @@ export class SubjectTarget implements ReplayTarget {
         'choose a subject that the server leads nowhere else',
       );
     throw new Error(`stream ${this.stream} refused it: ${said}`);
+  }
+
+  /** For one answer, ms. */
+  get #timeout(): number {
+    if (this.#options.patienceMs === 0) return answerMs;
+    return Math.max(100, Math.min(answerMs, this.#until - performance.now()));
   }
 
   get #end(): Seq {
@@ -257,7 +265,7 @@ function undelivered(subject: string, events: readonly LogEvent[], cause: unknow
     'replay_undelivered',
     `sequences ${first} to ${last} could not be published to ${subject}: ${messageOf(cause)}`,
     {
-      hint: 'see what the server says; then the same command with --resume goes on there',
+      hint: 'see what the server says, or raise --give-up; then the same command with --resume goes on there',
       cause,
     },
   );

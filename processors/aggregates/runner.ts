@@ -12,7 +12,7 @@ import { startRunner, type RunnerParts } from '../../pipeline/runner/runner.ts';
 import type { Offset } from '../../pipeline/runner/state-store.ts';
 import { HeadwaterError, messageOf, refused } from '../../pipeline/runtime/errors.ts';
 import type { RoleContext } from '../../pipeline/runtime/lifecycle.ts';
-import { tableToken } from '../../schemas/subjects.ts';
+import { tablesNamed, tableToken } from '../../schemas/subjects.ts';
 import { AggregateEngine } from './engine/aggregate-engine.ts';
 import type { AggregateEffects } from './engine/effects.ts';
 import { missingColumns } from './columns.ts';
@@ -103,15 +103,15 @@ function aggregateProcessor(
   const { log, config } = context;
   const { subject } = config;
   const name = nameOf(definition);
-  const dot = definition.table.indexOf('.');
-  const table = tableToken(definition.table.slice(0, dot), definition.table.slice(dot + 1));
-  const schema = `${subject}._schema.${table}`;
+  // A dot may belong to the schema's name or to the table's; the engine, too, goes by the whole name.
+  const tokens = tablesNamed(definition.table).map(({ schema, table }) => tableToken(schema, table));
+  const schemas = tokens.map((token) => `${subject}._schema.${token}`);
   const warn = (missing: readonly string[]): void => {
     if (missing.length > 0) log.warn(`${name}: ${definition.table} has no column ${missing.join(', no column ')}`);
   };
   return {
     name,
-    subjects: [`${subject}.${table}.>`, schema],
+    subjects: [...tokens.map((token) => `${subject}.${token}.>`), ...schemas],
     // Revisions of windows only grow, and whoever follows them looks for newer ones.
     redrive: { of: definition.of === 'rows' ? 'rows' : 'events', under: 'tick' },
     async prepare(events) {
@@ -123,7 +123,7 @@ function aggregateProcessor(
     },
     apply(event, effects) {
       engine.apply(event, effects);
-      if (event.subject === schema) warn(missingColumns(event, definition));
+      if (schemas.includes(event.subject)) warn(missingColumns(event, definition));
     },
     begin: () => engine.begin(),
     reset: () => engine.reset(),

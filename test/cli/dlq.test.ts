@@ -122,6 +122,29 @@ describe('dlq', function () {
     expect(stderr).to.include(`3 dead letters: ${name} 2, ${name}.part 1`);
   });
 
+  it('says what there is when nothing is of the processor or the table that was named', async () => {
+    await publish(name, 1);
+    await publish(`${name}.part`, 2, 'bad_event', 'trades');
+    const none = async (...args: string[]): Promise<string> => {
+      const { code, stdout, stderr } = await callCli(['dlq', ...args], env);
+      expect([code, stdout], stderr).to.satisfy(([ended, text]: [number, string]) => ended === 0 && !text.includes(name));
+      return stderr;
+    };
+    const mistyped = `${name.slice(0, -1)}x`;
+    // Other tests may have letters, too.
+    const instead = new RegExp(`^There are no dead letters of ${mistyped}; there are of: .*; did you mean ${name}\\?\n$`);
+    expect(await none('list', mistyped)).to.match(instead);
+    expect(await none('redrive', '--processor', mistyped)).to.match(instead);
+    expect(await none('drop', '--processor', mistyped, '--reason', 'x', '--yes')).to.match(instead);
+    const tables = 'There are no dead letters of public.trade; there are of: public.prices, public.trades; did you mean public.trades?\n';
+    expect(await none('list', name, '--table', 'trade')).to.equal(tables);
+    expect(await none('redrive', '--processor', name, '--table', 'trade')).to.equal(tables);
+    expect(await none('list', name, '--code', 'odd')).to.equal(
+      `2 dead letters: ${name} 1, ${name}.part 1; none of them meets all of this.\n`,
+    );
+    expect((await callCli(['dlq', 'list', mistyped, '--json'], env)).stderr).to.equal('');
+  });
+
   it('shows event, error, stack and attempts, and the event as it is in the log', async () => {
     await publish(name, 7);
     const { stdout } = await callCli(['dlq', 'show', `${name}:7`], env);

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { once } from 'node:events';
-import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { type AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -57,6 +57,48 @@ describe('headwater replay, where it could do harm', function () {
     expect(readFileSync(file, 'utf8').split('\n').length).to.equal(51);
   });
 
+  it('writes to nothing that it could not go on with, and makes no directory for a slip', async () => {
+    const nowhere = join(folder, 'slip', 'out');
+    const refused: Readonly<Record<string, RegExp>> = {
+      '-': /standard output.*\.\/-.*tail --from <seq> --json/,
+      '/dev/null': /is a pipe or a device.*name a file/,
+      [folder]: /is a directory.*name a file/,
+      [nowhere]: /there is no directory .*slip; make it first/,
+    };
+    for (const [target, told] of Object.entries(refused)) {
+      const { code, stderr } = await replay(['--to', '5', '--to-file', target, '--overwrite']);
+      expect(code, stderr).to.equal(2);
+      expect(stderr).to.match(told);
+    }
+    const both = await replay(['--to', '5', '--to-file', nowhere, '--checkpoint', join(folder, 'slap', 'mark')]);
+    expect(both.stderr).to.include('--to-file').and.to.include('--checkpoint');
+    expect([existsSync('-'), readdirSync(folder)]).to.deep.equal([false, []]);
+  });
+
+  it('goes on with no file that is gone', async () => {
+    const file = join(folder, 'out');
+    const args = ['--to-file', file, '--checkpoint', join(folder, 'mark')];
+    await stoppedEarly([...args, '--rate', '2000'], join(folder, 'mark'));
+    rmSync(file);
+    const { code, stderr } = await replay([...args, '--resume']);
+    expect(code, stderr).to.equal(3);
+    expect(stderr).to.include('out is gone').and.to.include('begin anew with --overwrite');
+  });
+
+  it('takes a secret file or a checkpoint that cannot be read for a wrong argument', async () => {
+    const secret = await replay(['--to', '5', '--to-url', 'http://127.0.0.1:1/', '--secret-file', join(folder, 'none')]);
+    expect(secret.code, secret.stderr).to.equal(2);
+    expect(secret.stderr)
+      .to.match(/the secret file .*none cannot be read: ENOENT/)
+      .and.to.include('next: --secret-file names a file');
+    mkdirSync(join(folder, 'out.checkpoint'));
+    const checkpoint = await replay(['--to', '5', '--to-file', join(folder, 'out')]);
+    expect(checkpoint.code, checkpoint.stderr).to.equal(2);
+    expect(checkpoint.stderr)
+      .to.match(/out\.checkpoint.* cannot be read: EISDIR/)
+      .and.to.include('name another file with --checkpoint');
+  });
+
   it('counts without touching the file that is there', async () => {
     const file = join(folder, 'out');
     writeFileSync(file, 'mine');
@@ -64,17 +106,22 @@ describe('headwater replay, where it could do harm', function () {
     expect(code).to.equal(0);
     expect(stdout).to.include('20,000 events');
     expect(readFileSync(file, 'utf8')).to.equal('mine');
+    const none = await callCli(['replay', '--since', '2099-01-01T00:00:00Z', '--dry-run'], env);
+    expect(none.stdout).to.match(/^0 events .* as no sequence of the log is in that range/);
   });
 
   describe('with an endpoint whose URL holds a secret', () => {
     let server: Server;
     let url: string;
-    let status: number;
+    /** Undefined: it never answers. */
+    let status: number | undefined;
 
     beforeEach(async () => {
       status = 200;
       server = createServer((request, response) => {
-        request.resume().on('end', () => response.writeHead(status).end(status === 200 ? '' : `cannot POST ${request.url}`));
+        request.resume().on('end', () => {
+          if (status !== undefined) response.writeHead(status).end(status === 200 ? '' : `cannot POST ${request.url}`);
+        });
       }).listen(0, '127.0.0.1');
       await once(server, 'listening');
       url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/in?token=s3cr3t`;
@@ -86,10 +133,32 @@ describe('headwater replay, where it could do harm', function () {
     });
 
     it('tells where the events went, and not the secret', async () => {
+      const mistyped = await replay(['--to', '5', '--to-url', url.replace('http', 'htp')]);
+      expect([mistyped.code, mistyped.stderr.includes('--to-url must be an http:// or https:// URL')]).to.deep.equal([2, true]);
+      expect(mistyped.stderr).to.not.include('s3cr3t');
       const { code, stdout, stderr } = await replay(['--to', '5', '--to-url', url]);
       expect(code, stderr).to.equal(0);
       expect(stdout).to.include(url.replace(/\?.*/, ''));
       expect(stdout + stderr).to.not.include('s3cr3t');
+    });
+
+    it('waits for an answer no longer than --give-up says, and does not tell of words that were not said', async () => {
+      status = undefined;
+      const begun = performance.now();
+      const args = ['--to', '5', '--to-url', url];
+      const { code, stderr } = await replay([...args, '--give-up', '700ms']);
+      expect(performance.now() - begun).to.be.lessThan(5_000);
+      expect(code).to.equal(1);
+      expect(stderr)
+        .to.match(/no answer of the receiver to sequences 1 to 5: not done within 0\.7 s/)
+        .and.match(/next: .*receiver runs and answers, or raise --give-up; then the same command with --resume goes on/)
+        .and.not.include('it says');
+      status = 503;
+      expect((await replay([...args, '--give-up', '700ms', '--resume'])).stderr).to.match(
+        /did not take .*: 503.*\n.*correct what it says, or raise/,
+      );
+      status = 200;
+      expect((await replay([...args, '--give-up', '0', '--resume'])).code).to.equal(0);
     });
 
     it('tells what is not the same replay, and what the receiver said, without it', async () => {

@@ -198,6 +198,19 @@ describe('headwater replay', function () {
       await fresh.jsm.streams.delete(name);
     });
 
+    it('that is never acknowledged is given up after --give-up', async () => {
+      const name = freshStreamName();
+      await fresh.jsm.streams.add({ name, subjects: [name], storage: 'memory', no_ack: true } as never);
+      const begun = performance.now();
+      const { code, stderr } = await replay('--from', '1', '--to', '5', '--to-subject', name, '--give-up', '300ms');
+      expect(performance.now() - begun).to.be.lessThan(4_000);
+      expect(code, stderr).to.equal(1);
+      expect(stderr)
+        .to.match(/could not be published to .*timeout/)
+        .and.to.include('or raise --give-up; then the same command with --resume');
+      await fresh.jsm.streams.delete(name);
+    });
+
     it('that nobody keeps reaches who subscribes', async () => {
       const subject = freshStreamName();
       const got: number[] = [];

@@ -68,12 +68,62 @@ describe('command line: usage', () => {
     expect(sub.stderr).to.match(/did you mean list\?/);
   });
 
+  it('has no help for a verb that there is not, also of a group', async () => {
+    const asked = [
+      ['stauts', '--help'],
+      ['help', 'stauts'],
+      ['dlq', 'lst', '-h'],
+      ['dlq', 'help', 'lst'],
+    ];
+    for (const args of asked) {
+      const { code, stdout, stderr } = await callCli(args);
+      expect({ code, stdout }, args.join(' ')).to.deep.equal({ code: 2, stdout: '' });
+      expect(stderr).to.match(args[0] === 'dlq' ? /unknown command 'lst'; did you mean list\?/ : /'stauts'; did you mean status\?/);
+    }
+    const known = [['--help'], ['help'], ['help', 'dlq'], ['dlq', '--help'], ['dlq', 'help', 'list'], ['backfill', 'prices', '--help']];
+    for (const args of known) {
+      const { code, stdout } = await callCli(args);
+      expect(code, args.join(' ')).to.equal(0);
+      expect(stdout).to.include('Usage: headwater');
+    }
+  });
+
+  it('names an option that stands in front of a verb', async () => {
+    for (const [args, known] of [
+      [['--data', '/x', 'status'], '--data'],
+      [['dlq', '--json', 'list'], '--json'],
+    ] as const) {
+      const { code, stderr } = await callCli(args);
+      expect(code, args.join(' ')).to.equal(2);
+      expect(stderr).to.include(`error: unknown option '${known}'; options are given behind the verb`).and.not.include('Usage:');
+    }
+  });
+
+  it('does not choose between an option and its opposite', async () => {
+    const opposites = [
+      ['rebuild', 'cache', '--flip', '--no-flip'],
+      ['rebuild', 'cache', '--no-flip', '--flip'],
+      ['dlq', 'redrive', 'cache:1', '--no-wait', '--wait', '5s'],
+    ];
+    for (const args of opposites) {
+      const { code, stderr } = await callCli(args);
+      expect(code, args.join(' ')).to.equal(2);
+      expect(stderr).to.match(/give --(flip or --no-flip|wait or --no-wait), not both/);
+    }
+  });
+
   it('says what to do when nothing is running', async () => {
     const { code, stderr } = await callCli(['status']);
     expect(code).to.equal(2);
     expect(stderr)
       .to.match(/nothing is running in \/nonexistent/)
       .and.match(/npm start.*DATABASE_URL, NATS_URL, REDIS_URL/);
+  });
+
+  it('says what is wrong with a directory that is none', async () => {
+    const { code, stderr } = await callCli(['rebuild', 'cache', '--data', import.meta.filename]);
+    expect(code, stderr).to.equal(2);
+    expect(stderr).to.match(/usage\.test\.[jt]s is no directory\nnext: .*--data or HEADWATER_DATA/);
   });
 
   it('refuses with 3 what has to be confirmed and cannot be', async () => {

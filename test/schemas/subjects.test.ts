@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { decodeToken, encodeToken, tableToken } from '../../schemas/subjects.ts';
+import { decodeToken, encodeToken, tablesNamed, tableToken } from '../../schemas/subjects.ts';
 
 describe('subjects', () => {
   it('any name comes back from its token, and the token is one that NATS takes', () => {
@@ -23,6 +23,20 @@ describe('subjects', () => {
       }),
       { numRuns: 500 },
     );
+  });
+
+  it('a table is among those that its name can mean, and no other name is', () => {
+    const name = fc.string({ unit: fc.constantFrom('a', '.'), minLength: 1, maxLength: 4 });
+    fc.assert(
+      fc.property(name, name, (schema, table) => {
+        const tables = tablesNamed(`${schema}.${table}`);
+        expect(tables).to.deep.include({ schema, table });
+        for (const one of tables) expect(`${one.schema}.${one.table}`).to.equal(`${schema}.${table}`);
+      }),
+      { numRuns: 200 },
+    );
+    expect(tablesNamed('prices')).to.deep.equal([{ schema: 'public', table: 'prices' }]);
+    for (const none of ['', '.', '.a', 'a.']) expect(tablesNamed(none), none).to.deep.equal([]);
   });
 
   it('the wire format is pinned', () => {

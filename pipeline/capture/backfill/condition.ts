@@ -45,7 +45,9 @@ function badCondition(table: string, where: string, error: unknown, before: numb
       ? `, at character ${at}: ${JSON.stringify(characters.slice(Math.max(0, at - 1 - shownCharacters), at - 1 + shownCharacters).join(''))}`
       : '';
   const said = messageOf(error).replace('argument of CASE/WHEN', 'a condition').replace('at or near "THEN"', 'at its end');
+  const unqualified = code !== undefined && unknownNames.has(code);
   const next =
-    hint ?? (code !== undefined && unknownNames.has(code) ? 'names that are not of pg_catalog need their schema: public.name' : undefined);
+    hint ??
+    (unqualified ? 'names that are not of pg_catalog need their schema: public.name' : 'it takes what SQL takes behind WHERE: id < 1000');
   return usage('bad_condition', `--where is not a condition on ${table}: ${said}${place}`, next);
 }

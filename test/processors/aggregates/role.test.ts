@@ -95,6 +95,19 @@ describe('aggregates role', () => {
     expect(await total(hourly)).to.equal(1);
   });
 
+  it('reads a table whose schema has a dot in its name', async () => {
+    const text = price.replace('public.prices', 'odd.sch.prices');
+    start({ price: text });
+    const [definition, after] = [definitionOf(text), { chain: 'c', price: '1' }];
+    log.add(
+      rowEvent(1, 'insert', { schema: 'odd.sch', key: { id: 1 }, after }),
+      rowEvent(2, 'insert', { schema: 'odd', key: { id: 2 }, after }),
+    );
+    log.add(tickEvent(3));
+    await untilFolded(redis, [definition], 3);
+    expect(await total(definition)).to.equal(1);
+  });
+
   describe('while the catalogue changes', () => {
     let context: RoleContext;
     beforeEach(() => {
