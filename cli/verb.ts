@@ -114,11 +114,12 @@ export class Verb extends Command {
       this.error(`unknown option '${flag}'${suggestion(flag.replace(/=.*/, ''), known) || place}`, { code: 'commander.unknownOption' });
   }
 
-  /** Commander would show this help also for a verb that there is not (`headwater stauts --help`), or in the place of faults. */
+  /** Commander would show this help also for a verb that there is not (`headwater stauts --help`), or as an error in the place of faults. */
   override outputHelp(context?: HelpContext | ((text: string) => string)): void {
     const [first, second] = this.args;
     const wanted = first === 'help' ? second : first;
-    if (this.#faults.length > 0) this.#throwFaults([]);
+    const isError = typeof context === 'object' && 'error' in context && context.error;
+    if (isError && this.#faults.length > 0) this.#throwFaults([]);
     if (this.#onlyVerbs() && wanted !== undefined && !wanted.startsWith('-') && !this.#verbs().includes(wanted))
       this.unknownCommand(wanted);
     super.outputHelp(context as HelpContext);

@@ -1,7 +1,7 @@
 import { join, resolve } from 'node:path';
 import { changeTeamUsers, localTeamUsers, reloadNats } from '../../deploy/local/teams.ts';
 import { loadSecrets, secretsExist } from '../../deploy/local/secrets.ts';
-import { connectNats, jetstreamManager, type JetStreamManager } from '../../pipeline/clients/nats.ts';
+import { connectNats, jetstreamManager, whenServed, type JetStreamManager } from '../../pipeline/clients/nats.ts';
 import {
   addTeamConsumer,
   listTeamConsumers,
@@ -65,7 +65,11 @@ export async function add(cli: Cli, name: string, options: AddOptions): Promise<
     if (directory !== undefined) await changeTeamUsers(directory, (users) => [...users.filter((other) => other.name !== name), user]);
     await addTeamConsumer(jsm, { stream: config.stream, name, subjects, from: first, ackWaitMs: options.ackWait ?? defaultAckWaitMs });
     try {
-      if (directory !== undefined) await takeUp(cli, directory, teamEnvironment(user, config.natsUrl)['NATS_URL']!);
+      if (directory !== undefined) {
+        await takeUp(cli, directory, teamEnvironment(user, config.natsUrl)['NATS_URL']!);
+        // Its program may begin at once.
+        await whenServed(() => jsm.consumers.info(config.stream, name));
+      }
     } finally {
       // Also when the server has still to read it: nobody can say the password later.
       await tell(cli, { user, subjects, from: first, local: directory !== undefined, doubts: wanted.doubts }, config, options);
@@ -131,7 +135,7 @@ async function subjectsOf(
 ): Promise<{ readonly subjects: readonly string[]; readonly doubts: readonly string[] }> {
   if (subjects) {
     const held = await Promise.all(subjects.map((subject) => log.last(subject)));
-    const doubts = subjects.filter((_, i) => !held[i]).map((subject) => `The log holds no events on ${subject} yet.`);
+    const doubts = [...new Set(subjects.filter((_, i) => !held[i]).map((subject) => `The log holds no events on ${subject} yet.`))];
     return { subjects, doubts };
   }
   if (!tables && !operations) return { subjects: [`${root}.>`], doubts: [] };
@@ -229,7 +233,8 @@ async function takeUp(cli: Cli, directory: string, url: string): Promise<void> {
 async function onLog<T>(config: Target, work: (jsm: JetStreamManager, eventLog: JetStreamLog) => Promise<T>): Promise<T> {
   const log = silentLogger();
   return withNats(config, log, async (connection) => {
-    const eventLog = await JetStreamLog.open(connection, config, log);
+    // Another command may just have had the server read its users anew.
+    const eventLog = await whenServed(() => JetStreamLog.open(connection, config, log));
     try {
       return await work(await jetstreamManager(connection, { timeout: 10_000 }), eventLog);
     } finally {

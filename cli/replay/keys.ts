@@ -1,6 +1,7 @@
 import type { JetStreamLog } from '../../pipeline/log/jetstream-log.ts';
 import type { Range } from '../../pipeline/replay/range.ts';
 import { versionsOf } from '../../pipeline/replay/row-condition.ts';
+import { rowOps } from '../../pipeline/replay/row-ops.ts';
 import { usage } from '../../pipeline/runtime/errors.ts';
 import { columnType } from '../../schemas/condition/column-type.ts';
 import { decodeRowKey } from '../../schemas/row-key.ts';
@@ -43,13 +44,14 @@ export async function requireFittingKeys(keys: readonly string[], tables: readon
  */
 async function formsOf(table: TableName, { eventLog, subject, range }: Place): Promise<readonly KeyColumns[]> {
   const versions = await versionsOf(eventLog, subject, table, range.last);
-  const rows = `${subject}.${tableToken(table.schema, table.table)}.*`;
-  const oldest = await eventLog.nextOf(rows, range.first);
+  const rows = `${subject}.${tableToken(table.schema, table.table)}`;
+  const oldest = await eventLog.nextOf(`${rows}.*`, range.first);
   const last = versions.at(-1);
   if (!last || (oldest && oldest.seq < versions[0]!.seq)) return [];
   const forms = versions.map(({ columns, key }) => new Map(key.map((name) => [name, columns.get(name)])));
   // An event has them in the key's order, and also those that the catalogue leaves out of rows.
-  const row = await eventLog.last(rows);
+  const told = await Promise.all(rowOps.filter((op) => op !== 'truncate').map((op) => eventLog.last(`${rows}.${op}`)));
+  const row = told.filter((event) => event !== undefined).sort((a, b) => b.seq - a.seq)[0];
   const { key } = row ? (JSON.parse(Buffer.from(row.data).toString('utf8')) as { readonly key?: object }) : {};
   return key ? [...forms, new Map(Object.keys(key).map((name) => [name, last.columns.get(name)]))] : forms;
 }

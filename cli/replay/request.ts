@@ -111,7 +111,7 @@ export function faultsOf(options: ReplayOptions): readonly string[] {
     faults.push('say where to: --to-subject, --to-file, --to-url or --to-processor; or --dry-run to count');
   if (targets.length > 1) faults.push('give one target: --to-subject, --to-file, --to-url or --to-processor');
   // Told without the URL, which may hold a secret.
-  if (options.toUrl !== undefined && !/^https?:\/\/./i.test(options.toUrl)) faults.push('--to-url must be an http:// or https:// URL');
+  if (options.toUrl !== undefined && !isWebUrl(options.toUrl)) faults.push('--to-url must be an http:// or https:// URL');
   if (subjects && (tables ?? operations)) faults.push('give --subjects, or --tables and --ops, not both');
   if (where !== undefined && !tables) faults.push('--where needs --tables: the columns it names belong to them');
   if (resume && overwrite) faults.push('--resume goes on with what was interrupted, --overwrite forgets it: give one of them');
@@ -123,6 +123,10 @@ export function faultsOf(options: ReplayOptions): readonly string[] {
     for (const name of ['batch', 'secretFile'] as const)
       if (options[name] !== undefined) faults.push(`--${name === 'batch' ? 'batch' : 'secret-file'} is for --to-url`);
   return faults;
+}
+
+function isWebUrl(text: string): boolean {
+  return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
 }
 
 /** A URL as it may be told to anybody: without what it may hold of secrets. */

@@ -29,7 +29,9 @@ export class Absence {
   async isLong(): Promise<boolean> {
     if (this.#now() - this.#lookedAt < lookMs) return false;
     this.#lookedAt = this.#now();
-    if (await this.#isThere()) this.seen();
+    const there = await this.#isThere();
+    // Who answers was away as well: those who are waited for may be on their way back, too.
+    if (there || this.#now() - this.#lookedAt > lookMs) this.seen();
     return this.#now() - this.#since > this.#longMs;
   }
 }

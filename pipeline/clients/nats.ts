@@ -1,12 +1,20 @@
 import { connect, createInbox, headers, nanos, nuid, type MsgHdrs, type NatsConnection } from '@nats-io/transport-node';
-import { jetstreamManager, JetStreamApiError, type ConsumerInfo, type JetStreamManager, type StreamConfig } from '@nats-io/jetstream';
+import {
+  jetstreamManager,
+  JetStreamApiError,
+  type ConsumerConfig,
+  type ConsumerInfo,
+  type JetStreamManager,
+  type StreamConfig,
+} from '@nats-io/jetstream';
 import { Kvm, type KV, type KvEntry } from '@nats-io/kv';
+import { backoffMs, pause } from '../runtime/backoff.ts';
 import { messageOf, refused, usage } from '../runtime/errors.ts';
 import type { Logger } from '../runtime/logging.ts';
 import { withoutSecrets } from '../runtime/without-secrets.ts';
 
 export { headers, nanos, nuid, jetstreamManager, JetStreamApiError };
-export type { ConsumerInfo, JetStreamManager, KV, KvEntry, MsgHdrs, NatsConnection, StreamConfig };
+export type { ConsumerConfig, ConsumerInfo, JetStreamManager, KV, KvEntry, MsgHdrs, NatsConnection, StreamConfig };
 export type { Msg } from '@nats-io/transport-node';
 
 /** Atomic batch publish as we use it, and the security fixes up to then. */
@@ -63,11 +71,38 @@ export async function connectNats(url: string, name: string, log: Logger): Promi
 }
 
 /** What the client throws when nobody has answered a request. */
-const unanswered = new Set(['TimeoutError', 'NoResponders', 'RequestError', 'ConnectionError', 'ClosedConnectionError']);
+const unanswered = new Set([
+  'TimeoutError',
+  'NoResponders',
+  'JetStreamNotEnabled',
+  'RequestError',
+  'ConnectionError',
+  'ClosedConnectionError',
+]);
 
 /** Was there no answer, rather than one that refuses? */
 export function isUnanswered(error: unknown): boolean {
   return error instanceof Error && unanswered.has(error.name);
+}
+
+function isUnserved(error: unknown): boolean {
+  return error instanceof Error && (error.name === 'JetStreamNotEnabled' || /no ?responders/i.test(`${error.name} ${error.message}`));
+}
+
+/** So long a server may take to read its accounts anew (ms): until then nobody serves JetStream's API. */
+const servedMs = 5_000;
+
+/** Asks JetStream's API again for a while when nobody is there to answer: nothing was done then. */
+export async function whenServed<T>(ask: () => Promise<T>): Promise<T> {
+  const until = performance.now() + servedMs;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!isUnserved(error) || performance.now() > until) throw error;
+      await pause(backoffMs(attempt, { capMs: 500 }));
+    }
+  }
 }
 
 /** Calls `listener` each time the connection was lost or is back, until it is closed. */

@@ -1,4 +1,4 @@
-import { JetStreamApiError, nanos, type ConsumerInfo, type JetStreamManager } from '../clients/nats.ts';
+import { JetStreamApiError, nanos, whenServed, type ConsumerConfig, type ConsumerInfo, type JetStreamManager } from '../clients/nats.ts';
 import { withoutOverlap } from '../log/jetstream-log.ts';
 import type { Bounds, Seq } from '../log/event-log.ts';
 import { HeadwaterError, messageOf, refused, usage } from '../runtime/errors.ts';
@@ -55,7 +55,7 @@ export async function addTeamConsumer(jsm: JetStreamManager, options: TeamConsum
   const { stream, name } = options;
   await requireFree(jsm, stream, name);
   try {
-    await jsm.consumers.add(stream, {
+    const config: Partial<ConsumerConfig> = {
       durable_name: name,
       // Not "all", also for the whole log: a consumer that begins at a sequence can be put back to it, and no further.
       deliver_policy: 'by_start_sequence',
@@ -66,7 +66,8 @@ export async function addTeamConsumer(jsm: JetStreamManager, options: TeamConsum
       max_ack_pending: 20_000,
       filter_subjects: [...options.subjects],
       metadata: { [teamKey]: name },
-    });
+    };
+    await whenServed(() => jsm.consumers.add(stream, config));
   } catch (error) {
     if (error instanceof JetStreamApiError)
       throw usage('bad_subjects', `NATS refuses the consumer of ${name}: ${messageOf(error)}`, 'correct --subjects');
@@ -102,7 +103,7 @@ export async function removeTeamConsumer(jsm: JetStreamManager, stream: string, 
   const found = await find(jsm, stream, name);
   if (!found) return false;
   requireTeams(found, name);
-  return jsm.consumers.delete(stream, name);
+  return whenServed(() => jsm.consumers.delete(stream, name));
 }
 
 function describe({ name, config, ack_floor, delivered, ...info }: ConsumerInfo, { first }: Bounds): TeamConsumer {
@@ -126,7 +127,7 @@ function requireTeams({ config }: ConsumerInfo, name: string): void {
 
 async function find(jsm: JetStreamManager, stream: string, name: string): Promise<ConsumerInfo | undefined> {
   try {
-    return await jsm.consumers.info(stream, name);
+    return await whenServed(() => jsm.consumers.info(stream, name));
   } catch (error) {
     if (error instanceof JetStreamApiError && error.code === noSuchConsumer) return undefined;
     throw new HeadwaterError('no_answer', `NATS cannot tell of the consumer ${name}: ${messageOf(error)}`, { cause: error });

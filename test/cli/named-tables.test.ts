@@ -36,6 +36,10 @@ const events: readonly NewEvent[] = [
   rowEvent(10, 'insert', { table: 'changed', key: { a: 1, b: 2, c: 3 }, after: { a: 1, b: 2, c: 3 } }),
   columnsOf('public', 'changed', [['a', 'integer', true]]),
   rowEvent(12, 'insert', { table: 'changed', key: { a: 1 }, after: { a: 1, b: 2, c: 3 } }),
+  // Its first key column is excluded by the catalogue, and a truncate names no row.
+  columnsOf('public', 'excluded', [['id', 'integer', true]]),
+  rowEvent(14, 'insert', { table: 'excluded', key: { tenant: 'a', id: 1 }, after: { id: 1 } }),
+  rowEvent(15, 'truncate', { table: 'excluded' }),
 ];
 
 describe('tables and keys by name', function () {
@@ -135,5 +139,8 @@ describe('tables and keys by name', function () {
     // Nobody knows of these how many columns their key has had.
     expect(await replayed('--tables', 'told', '--key', '1:2')).to.equal(0);
     expect(await replayed('--tables', 'changed', '--key', '1:2:3')).to.equal(1);
+    expect(await replayed('--tables', 'excluded', '--key', 'a:1'))
+      .to.be.a('number')
+      .and.be.at.least(1);
   });
 });

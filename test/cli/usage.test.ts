@@ -80,7 +80,15 @@ describe('command line: usage', () => {
       expect({ code, stdout }, args.join(' ')).to.deep.equal({ code: 2, stdout: '' });
       expect(stderr).to.match(args[0] === 'dlq' ? /unknown command 'lst'; did you mean list\?/ : /'stauts'; did you mean status\?/);
     }
-    const known = [['--help'], ['help'], ['help', 'dlq'], ['dlq', '--help'], ['dlq', 'help', 'list'], ['backfill', 'prices', '--help']];
+    const known = [
+      ['--help'],
+      ['help'],
+      ['help', 'dlq'],
+      ['dlq', '--help'],
+      ['dlq', 'help', 'list'],
+      ['backfill', 'prices', '--help'],
+      ['replay', '--from', 'abc', '--help'],
+    ];
     for (const args of known) {
       const { code, stdout } = await callCli(args);
       expect(code, args.join(' ')).to.equal(0);

@@ -28,6 +28,9 @@ export interface BackfillRequest {
 /** How far the copies that are followed have come: the one that is looked at, its number from 1, and of how many. */
 export type Follower = (state: CopyState, number: number, of: number) => void;
 
+/** A question that took this long, in ms, was held up by a server that was away. */
+const heldUpMs = 2_000;
+
 /** States of a copy that is to be gone on with. */
 const underWay: ReadonlySet<CopyState['state']> = new Set(['pending', 'running', 'paused']);
 
@@ -188,7 +191,10 @@ async function follow(operation: Operation, record: LogRecord, table: string, on
   const absence = new Absence(() => ask('PostgreSQL', () => isStreaming(operation), operation), takenUpMs);
   let seen = '';
   for (;;) {
+    const askedAt = performance.now();
     const state = await ask('NATS', () => record.copy(table), operation);
+    // Capture has been without it for as long.
+    if (performance.now() - askedAt > heldUpMs) absence.seen();
     if (!state) throw new HeadwaterError('backfill_gone', `the request for ${table} is gone from the log's record: a new epoch has begun`);
     if (state.state !== 'pending' && state.state !== 'running') return state;
     onProgress(state);
@@ -247,8 +253,9 @@ export function orderBackfills(
       .map(({ table }) => table);
     for (const name of names ?? []) if (!open.includes(name)) requireConcerned(order, name, copies, open);
     const concerned = names ?? open;
-    for (const table of concerned) await record.putOrder({ ...order, table });
+    // Before anything is ordered: an order is not given by a command that fails.
     const active = await isStreaming(operation);
+    for (const table of concerned) await record.putOrder({ ...order, table });
     return Promise.all(concerned.map((table) => carriedOut(operation, record, table, active)));
   });
 }
@@ -273,11 +280,10 @@ function requireConcerned(
   throw usage('no_backfill', `nothing to ${order}: ${why}`, '`headwater backfill list` shows what there is');
 }
 
-async function carriedOut(operation: Operation, record: LogRecord, table: string, active: boolean): Promise<Ordered> {
-  const { signal } = operation;
+async function carriedOut({ signal }: Operation, record: LogRecord, table: string, active: boolean): Promise<Ordered> {
   const until = performance.now() + takenUpMs;
   for (;;) {
-    const [open, state] = await ask('NATS', async () => [await record.order(table), await record.copy(table)] as const, operation);
+    const [open, state] = [await record.order(table), await record.copy(table)];
     if (!state) throw new HeadwaterError('backfill_gone', `the backfill of ${table} is gone from the log's record: a new epoch has begun`);
     if (!open || !active || performance.now() > until) return { state, done: open === undefined };
     await pause(pollMs, signal);

@@ -38,6 +38,25 @@ describe('waiting for capture', () => {
     expect(await ask(asked, now + 5_000)).to.be.a('number');
   });
 
+  it('begins anew when the question itself was held up: both were away', async () => {
+    there = false;
+    let heldUpMs = 0;
+    const asked = new Absence(
+      async () => {
+        now += heldUpMs;
+        return there;
+      },
+      10_000,
+      () => now,
+    );
+    expect(await ask(asked, 2_000)).to.equal(undefined);
+    heldUpMs = 30_000;
+    expect(await asked.isLong()).to.equal(false);
+    heldUpMs = 0;
+    expect(await ask(asked, now + 9_000)).to.equal(undefined);
+    expect(await ask(asked, now + 3_000)).to.be.a('number');
+  });
+
   it('counts from the last that was done', async () => {
     const asked = absence();
     there = false;

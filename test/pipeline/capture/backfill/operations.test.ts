@@ -100,7 +100,10 @@ describe('backfill: what operators do about it', function () {
       expect(lost).to.include({ code: 'unreachable' });
       expect(lost.message).to.match(/^PostgreSQL at .* does not answer: terminating connection/);
       postgres!.proxy.cut();
+      await operator.ask({ names: ['public.big'], rate: 500 });
       expect(await failure(away.ask({ names: ['public.small'] }))).to.include({ code: 'unreachable' });
+      expect(await failure(away.order('cancel', 'public.big'))).to.include({ code: 'unreachable' });
+      expect(await fixture.record.order('public.big'), 'what is ordered by a command that fails').to.equal(undefined);
     } finally {
       await Promise.all([nats, postgres].map((one) => one!.proxy.close()));
     }

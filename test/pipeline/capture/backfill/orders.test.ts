@@ -25,13 +25,16 @@ describe('backfill: an order that nobody has carried out yet', function () {
 
   it('to cancel is taken back by the same request, also while it waits for the end of a chunk', async () => {
     await fixture.streaming({ env, snapshot: false });
-    const where = 'id <> 1 OR pg_sleep(2) IS NOT NULL';
+    // The chunk lasts until it is let go on.
+    const where = 'id <> 1 OR pg_advisory_xact_lock_shared(42) IS NOT NULL';
+    await fixture.sql.query('SELECT pg_advisory_lock(42)');
     await operator.ask({ names: [items], where });
     await fixture.until(async () => (await fixture.record.copy(items))?.attempts === 1, 'the first chunk to be asked for');
     const cancelled = operator.order('cancel', items);
     await fixture.until(async () => (await fixture.record.order(items)) !== undefined, 'the order to be noted');
     await operator.ask({ names: [items], where });
     expect((await cancelled).state.state, 'what whoever has cancelled it is told').to.equal('pending');
+    await fixture.sql.query('SELECT pg_advisory_unlock(42)');
     await fixture.until(async () => !['pending', 'running'].includes((await fixture.record.copy(items))!.state), 'its end');
     const { state, rows } = (await fixture.record.copy(items))!;
     expect([state, rows]).to.deep.equal(['done', 300]);
