@@ -149,7 +149,9 @@ async function stopAllOrphans(need: LocalServicesOptions['need'], directories: D
     need.nats && natsTrace(directories.nats),
     need.redis && redisTrace(directories.redis),
   ];
-  await Promise.all(traces.map(async (trace) => trace && stopOrphans(trace, log)));
+  const stopped = await Promise.allSettled(traces.map(async (trace) => trace && stopOrphans(trace, log)));
+  // Only when all of them have been tried: until then nobody else may have the data.
+  for (const one of stopped) if (one.status === 'rejected') throw one.reason;
 }
 
 type Started<T> = (Server & T) | undefined;

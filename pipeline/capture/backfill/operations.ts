@@ -283,7 +283,8 @@ function requireConcerned(
 async function carriedOut({ signal }: Operation, record: LogRecord, table: string, active: boolean): Promise<Ordered> {
   const until = performance.now() + takenUpMs;
   for (;;) {
-    const [open, state] = [await record.order(table), await record.copy(table)];
+    const open = await record.order(table);
+    const state = await record.copy(table);
     if (!state) throw new HeadwaterError('backfill_gone', `the backfill of ${table} is gone from the log's record: a new epoch has begun`);
     if (!open || !active || performance.now() > until) return { state, done: open === undefined };
     await pause(pollMs, signal);
